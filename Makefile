@@ -1,0 +1,48 @@
+# What a person or CI calls. Everything is done by cargo and by the programs in conformance/; this only strings them together.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -ec
+
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+OUT := target/$(HOST)
+# The three programs side by side, as they are installed.
+DIST := target/dist
+
+.PHONY: build demo test test-unit test-e2e test-conformance bench lint install-deps
+
+# The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
+build:
+	cargo build --locked --release -p cringle-daemon
+	cargo build --locked --profile shim -p cringle-shim -p cringle-cni
+	install -D -t $(DIST) $(OUT)/release/cringle $(OUT)/shim/containerd-shim-cringle-v2 $(OUT)/shim/cringle-cni
+
+# A web server in a pod, from nothing and back to nothing, on this host (needs root).
+demo: install-deps build
+	conformance/demo --programs $(DIST)
+
+# Everything that must pass (needs root); each part ends with its own summary.
+test: install-deps test-unit test-e2e build test-conformance
+
+test-unit:
+	cargo test --locked --workspace --exclude cringle-tests
+
+test-e2e:
+	cargo build --locked --workspace
+	cargo test --locked -p cringle-tests --no-fail-fast 2>&1 | tee target/e2e.log
+	@echo "$$(grep -c '^skipped: ' target/e2e.log || true) end-to-end tests were skipped"
+
+test-conformance:
+	conformance/demo --isolated --programs $(DIST)
+	conformance/smoke --programs $(DIST)
+	conformance/run --programs $(DIST)
+
+# PEER=containerd measures containerd with runc and the reference plugins beside us, in the same run.
+bench: install-deps build
+	cargo build --locked --release -p cringle-tests --bin cringle-bench
+	conformance/bench --programs $(DIST) --client $(OUT)/release/cringle-bench $(if $(PEER),--peer $(PEER))
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --workspace --all-targets
+
+install-deps:
+	conformance/install

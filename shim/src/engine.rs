@@ -1,0 +1,182 @@
+//! The OCI engine: an OCI bundle made into a running container.
+//!
+//! It answers for everything between a parsed `config.json` and `execve`: cgroups, namespaces, mounts, devices, limits,
+//! identity and confinement, and for undoing what it took from the host. It leaves to the rest of the shim who asks, what
+//! becomes of output, and what an exit means. It is synchronous and has no state of its own but `state.json` in the bundle.
+//!
+//! ```text
+//!  spec --plan--> Plan --clone3--> child prepares --Ready--> waits at the gate --Go--> execve
+//!                                     \----------- failure: (step, object, errno) -----/
+//! ```
+//! Invariants: cgroup paths are on disk before a cgroup is made and before a process exists; a child whose parent dies
+//! before the gate opens ends by itself; nothing of the container is mounted on the host.
+
+mod cgroups;
+mod child;
+mod create;
+mod devices;
+mod error;
+mod limits;
+mod mounts;
+mod namespaces;
+mod options;
+mod plan;
+mod process;
+mod rootfs;
+mod running;
+mod seccomp;
+mod security;
+mod state;
+mod sync;
+mod sysctls;
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use cringle_kernel::cgroup::Cgroup;
+use oci_spec::runtime::Spec;
+use rustix::fs::OFlags;
+
+pub(crate) use error::EngineError;
+use error::Result;
+pub(crate) use running::{Running, Target};
+use sync::End;
+
+/// What a container is made of: its bundle directory, its specification and what to mount as its root.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    /// The bundle directory.
+    pub path: PathBuf,
+    /// `config.json`, parsed.
+    pub spec: Spec,
+    /// What makes the root filesystem; empty: `spec.root.path` as it is.
+    pub rootfs: Vec<RootfsMount>,
+}
+
+/// One mount of the root filesystem, as the caller of the shim names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RootfsMount {
+    /// The filesystem type: `overlay`, or `bind`.
+    pub kind: String,
+    /// The source, for a bind mount.
+    pub source: String,
+    /// The options, one each.
+    pub options: Vec<String>,
+}
+
+/// Where a process' standard streams lead.
+#[derive(Debug)]
+pub(crate) enum Stdio {
+    /// To descriptors of the caller; no stdin means `/dev/null`.
+    Pipes {
+        /// Standard input, if it is open.
+        stdin: Option<OwnedFd>,
+        /// Standard output.
+        stdout: OwnedFd,
+        /// Standard error.
+        stderr: OwnedFd,
+    },
+    /// To a pseudo terminal made inside the container; its master comes back with the process.
+    Terminal,
+}
+
+/// A container whose init has prepared everything and waits to be started.
+#[derive(Debug)]
+pub(crate) struct Created {
+    child: Child,
+    sync: End,
+    cgroup: Cgroup,
+    spec: Spec,
+}
+
+/// A process of a container.
+#[derive(Debug)]
+pub(crate) struct Child {
+    /// Its process id here.
+    pub pid: i32,
+    /// Its descriptor: readable once it has exited.
+    pub pidfd: OwnedFd,
+    /// The master end of its terminal, if it has one.
+    pub master: Option<OwnedFd>,
+}
+
+impl Stdio {
+    /// These streams with an input in any case. The null device is the host's: the container's own may be anything.
+    ///
+    /// # Errors
+    /// The host has none.
+    fn complete(self) -> Result<Self> {
+        match self {
+            Self::Pipes { stdin: None, stdout, stderr } => {
+                let null = devices::open_null(OFlags::RDONLY)?;
+                Ok(Self::Pipes { stdin: Some(null), stdout, stderr })
+            }
+            complete => Ok(complete),
+        }
+    }
+}
+
+impl Bundle {
+    /// Reads `config.json` of the bundle.
+    ///
+    /// # Errors
+    /// The file can't be read or is not an OCI specification.
+    pub(crate) fn load(path: &Path, rootfs: Vec<RootfsMount>) -> Result<Self> {
+        let file = path.join("config.json");
+        let text = match std::fs::read(&file) {
+            Ok(text) => text,
+            Err(source) => return Err(EngineError::Read { path: file, source }),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(spec) => Ok(Self { path: path.to_owned(), spec, rootfs }),
+            Err(source) => Err(EngineError::Parse { path: file, source }),
+        }
+    }
+}
+
+/// Clones the container's init, which prepares everything and then waits to be started.
+///
+/// # Errors
+/// Whatever kept the container from being made; nothing of it is left then but what `delete` removes.
+pub(crate) fn create(bundle: &Bundle, stdio: Stdio) -> Result<Created> {
+    let create::Prepared { child, sync, cgroup } = create::create(bundle, stdio.complete()?)?;
+    Ok(Created { child, sync, cgroup, spec: bundle.spec.clone() })
+}
+
+impl Created {
+    /// The waiting init. Subscribe to its pidfd before starting it.
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// The container's cgroup.
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Takes the master end of the terminal.
+    pub(crate) fn take_master(&mut self) -> Option<OwnedFd> {
+        self.child.master.take()
+    }
+
+    /// Lets init execute its program; returns once it did.
+    ///
+    /// # Errors
+    /// Why the program could not be executed; the process has ended then, and was reaped. The cgroups are for `delete`.
+    pub(crate) fn start(self) -> Result<Running> {
+        create::start(&self.sync, &self.child)?;
+        Ok(Running::new(self.child, self.cgroup, self.spec))
+    }
+}
+
+/// Ends what is left of the container of this bundle and gives its cgroups back, from `state.json`: works after the shim that
+/// made it died, and when all is gone already.
+///
+/// # Errors
+/// A cgroup that could not be removed.
+pub(crate) fn delete(bundle: &Path) -> Result<()> {
+    create::delete(bundle)
+}
+
+#[cfg(test)]
+mod tests;

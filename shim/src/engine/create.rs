@@ -1,0 +1,194 @@
+//! The parent's half: what is taken from the host for a container, in which order, and how it is given back.
+
+use std::ffi::CString;
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use cringle_kernel::cgroup::{Cgroup, CgroupPaths, Layout, Version};
+use cringle_kernel::clone::{Birth, Born};
+use cringle_kernel::error::SystemError;
+use cringle_kernel::process::{self, Exit};
+
+use super::cgroups::CgroupMount;
+use super::child::{self, Given};
+use super::error::{Attempting as _, EngineError, Result};
+use super::namespaces;
+use super::plan::Plan;
+use super::state::{Identity, State};
+use super::sync::{self, End, Heard};
+use super::{Bundle, Child, Stdio};
+
+/// How long the last processes of a cgroup may take to leave it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A container whose init waits at the gate.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub child: Child,
+    pub sync: End,
+    pub cgroup: Cgroup,
+}
+
+/// Makes everything of the container up to the gate.
+///
+/// # Errors
+/// Whatever failed. Nothing of it is left then.
+pub(super) fn create(bundle: &Bundle, stdio: Stdio) -> Result<Prepared> {
+    let plan = Plan::new(bundle)?;
+    let joined = plan.namespaces.open()?;
+    let layout = Layout::probe().map_err(cgroup("find the cgroup hierarchies"))?;
+    let paths = CgroupPaths::new(&layout, &plan.cgroup).map_err(cgroup("place the container's cgroup"))?;
+    let mut state = State::new(paths.clone());
+    state.write(&bundle.path)?;
+    let made = Cgroup::create(paths).map_err(cgroup("make the container's cgroup"));
+    let prepared = made.and_then(|cgroup| {
+        let clone = Clone { plan: &plan, joined, cgroup, stdio };
+        clone.perform(|pid| {
+            state.init = Identity::of(pid);
+            state.write(&bundle.path)
+        })
+    });
+    if prepared.is_err() {
+        // The reason why it failed is worth more than a second one; what stays is found by a later delete.
+        let _second_failure = delete(&bundle.path);
+    }
+    prepared
+}
+
+/// What it takes to clone an init.
+struct Clone<'a> {
+    plan: &'a Plan,
+    joined: namespaces::Joined,
+    cgroup: Cgroup,
+    stdio: Stdio,
+}
+
+impl Clone<'_> {
+    fn perform(mut self, note: impl FnOnce(i32) -> Result<()>) -> Result<Prepared> {
+        self.cgroup.apply(&self.plan.limits).map_err(cgroup("limit the container"))?;
+        let directory = self.cgroup.v2_directory().map_err(cgroup("open the container's cgroup"))?;
+        let tasks = self.cgroup.tasks_files().map_err(cgroup("open the container's cgroup"))?;
+        let (ours, theirs) = sync::pair()?;
+        let pid_namespace = self.joined.pid.take();
+        let given = Given {
+            sync: theirs,
+            tasks,
+            cgroups: cgroup_mounts(self.cgroup.paths())?,
+            joined: self.joined,
+            stdio: self.stdio,
+        };
+        let new = self.plan.namespaces.new.without(cringle_kernel::namespace::Namespaces::CGROUP);
+        let birth = Birth { namespaces: new, cgroup: directory.as_ref().map(|open| open.as_fd()) };
+        let mut ours = Some(ours);
+        let plan = self.plan;
+        let born = namespaces::child_in(pid_namespace.as_ref().map(|open| open.as_fd()), &birth, || {
+            // The child's copy of our end: with it open, it would not hear us die.
+            drop(ours.take());
+            child::init(plan, given)
+        })?;
+        let Some(sync) = ours else { return Err(EngineError::Phase("in its own child")) };
+        let master = note(born.pid).and_then(|()| await_ready(&sync, &born));
+        match master {
+            Ok(master) => {
+                let child = Child { pid: born.pid, pidfd: born.pidfd, master };
+                Ok(Prepared { child, sync, cgroup: self.cgroup })
+            }
+            Err(error) => {
+                end(&born.pidfd)?;
+                Err(error)
+            }
+        }
+    }
+}
+
+fn await_ready(sync: &End, born: &Born) -> Result<Option<std::os::fd::OwnedFd>> {
+    match sync.hear()? {
+        Heard::Ready(master) => Ok(master),
+        Heard::Closed => Err(EngineError::Died(how(process::wait(&born.pidfd).ok()))),
+    }
+}
+
+/// Opens the gate and waits for the program to run.
+///
+/// # Errors
+/// Why it does not; the process is gone and reaped then.
+pub(super) fn start(sync: &End, child: &Child) -> Result<()> {
+    let heard = sync.go().and_then(|()| sync.hear());
+    match heard {
+        Ok(Heard::Closed) => Ok(()),
+        Ok(Heard::Ready(_)) => Err(EngineError::Phase("ready twice")),
+        Err(error) => {
+            end(&child.pidfd)?;
+            Err(error)
+        }
+    }
+}
+
+/// Kills and reaps a child of ours; one that somebody reaped already is fine.
+pub(super) fn end(pidfd: impl std::os::fd::AsFd) -> Result<()> {
+    let attempt = || "end the container's process".to_owned();
+    process::signal(pidfd.as_fd(), 9).attempting(attempt)?;
+    match process::wait(pidfd) {
+        Err(error) if error.errno() != Some(rustix::io::Errno::CHILD.raw_os_error()) => {
+            Err(error).attempting(attempt)
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn how(exit: Option<Exit>) -> String {
+    match exit {
+        Some(Exit::Code(code)) => format!("with code {code}"),
+        Some(Exit::Signal(signal)) => format!("by signal {signal}"),
+        None => "for a reason nobody saw".to_owned(),
+    }
+}
+
+/// The container's cgroups as it may mount them: all of version 1, or the unified one alone.
+fn cgroup_mounts(paths: &CgroupPaths) -> Result<Vec<CgroupMount>> {
+    let is_v1 = |version| version == Version::V1;
+    let any_v1 = paths.directories.iter().any(|directory| is_v1(directory.version));
+    let mut mounts = Vec::new();
+    for directory in &paths.directories {
+        if any_v1 && !is_v1(directory.version) {
+            continue;
+        }
+        let path = CString::new(directory.path.as_os_str().as_bytes());
+        let path = path.map_err(|_nul| EngineError::invalid("linux.cgroupsPath", "it has a NUL byte in it"))?;
+        let name = directory.mount.file_name().map(|name| name.to_string_lossy().into_owned());
+        let parts = name.as_deref().unwrap_or_default().split(',');
+        let aliases = parts.filter(|part| Some(*part) != name.as_deref()).map(str::to_owned).collect();
+        mounts.push(CgroupMount { name: name.filter(|_| any_v1), aliases, directory: path });
+    }
+    Ok(mounts)
+}
+
+/// Ends what is left of a container and gives its cgroups back: the one way down, whoever was the one that made it.
+///
+/// # Errors
+/// A cgroup that would not go; calling again resumes.
+pub(super) fn delete(bundle: &Path) -> Result<()> {
+    let Some(state) = State::read(bundle)? else { return Ok(()) };
+    let container = Cgroup::at(state.cgroup);
+    container.kill().map_err(cgroup("kill the container's processes"))?;
+    if let Some(init) = state.init {
+        // One that died before it entered its cgroup, or was never in one.
+        kill_identity(init).attempting(|| "kill the container's process".to_owned())?;
+    }
+    container.remove(PATIENCE).map_err(cgroup("remove the container's cgroup"))?;
+    State::remove(bundle)
+}
+
+/// Kills that very process, and no other that has its id now.
+pub(super) fn kill_identity(init: Identity) -> std::result::Result<(), SystemError> {
+    let Ok(pidfd) = process::open(init.pid) else { return Ok(()) };
+    // Asked after the pidfd was opened: what the answer is about is what the pidfd refers to.
+    if init.is_alive() { process::signal(&pidfd, 9) } else { Ok(()) }
+}
+
+/// Says what a cgroup call was made for.
+pub(super) fn cgroup(attempt: &'static str) -> impl Fn(cringle_kernel::cgroup::CgroupError) -> EngineError {
+    move |source| EngineError::Cgroup { attempt, source }
+}

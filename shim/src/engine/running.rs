@@ -1,0 +1,183 @@
+//! A container that runs: further processes in it, and what can be done to all of it.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use cringle_kernel::cgroup::{Cgroup, Clamp};
+use cringle_kernel::clone::Birth;
+use cringle_kernel::namespace::Namespaces;
+use cringle_kernel::process as kernel;
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+
+use super::child::{self, Visit};
+use super::create::{cgroup, end};
+use super::error::{Attempting as _, EngineError, Result};
+use super::state::State;
+use super::sync::{self, Heard};
+use super::{Bundle, Child, Stdio, limits, namespaces, process};
+
+/// A container whose init was executed.
+#[derive(Debug)]
+pub(crate) struct Running {
+    child: Child,
+    cgroup: Cgroup,
+    spec: Spec,
+}
+
+/// Whom a signal is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// The container's init only.
+    Init,
+    /// Every process of the container.
+    All,
+}
+
+/// How long processes may take to stand still.
+const FREEZING: Duration = Duration::from_secs(2);
+
+/// What a process joins of a container; its PID namespace is joined by who clones it.
+const SHARED: Namespaces = Namespaces::MOUNT
+    .with(Namespaces::NETWORK)
+    .with(Namespaces::IPC)
+    .with(Namespaces::UTS)
+    .with(Namespaces::CGROUP);
+
+impl Running {
+    pub(super) fn new(child: Child, cgroup: Cgroup, spec: Spec) -> Self {
+        Self { child, cgroup, spec }
+    }
+
+    /// The container of a bundle, if it runs, found again by what was noted.
+    ///
+    /// # Errors
+    /// The notes can't be read, or the container does not run.
+    pub(crate) fn find(path: &Path) -> Result<Self> {
+        let bundle = Bundle::load(path, Vec::new())?;
+        let init = State::read(path)?.and_then(|state| Some((state.init?, state.cgroup)));
+        let Some((init, paths)) = init else { return Err(EngineError::Phase("not created")) };
+        let pidfd = kernel::open(init.pid).attempting(|| "open the container's process".to_owned())?;
+        if !init.is_alive() {
+            return Err(EngineError::Phase("stopped"));
+        }
+        let child = Child { pid: init.pid, pidfd, master: None };
+        Ok(Self { child, cgroup: Cgroup::at(paths), spec: bundle.spec })
+    }
+
+    /// Init's process id.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.pid
+    }
+
+    /// Init's descriptor.
+    pub(crate) fn pidfd(&self) -> BorrowedFd<'_> {
+        self.child.pidfd.as_fd()
+    }
+
+    /// The container's cgroup.
+    pub(crate) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// Executes another process in the container; returns once it was executed.
+    ///
+    /// # Errors
+    /// Why it could not be; no process is left then.
+    pub(crate) fn exec(&self, process: &Process, stdio: Stdio) -> Result<Child> {
+        let plan = process::plan(process, &self.spec)?;
+        let open = cgroup("open the container's cgroup");
+        let directory = self.cgroup.v2_directory().map_err(&open)?;
+        let (ours, theirs) = sync::pair()?;
+        let init = self.child.pidfd.try_clone().map_err(|error| {
+            let source = cringle_kernel::error::SystemError::new("fcntl", "", error);
+            EngineError::Attempt { attempt: "copy a pidfd".to_owned(), source }
+        })?;
+        let visit = Visit {
+            sync: theirs,
+            tasks: self.cgroup.tasks_files().map_err(&open)?,
+            init,
+            namespaces: SHARED,
+            stdio: stdio.complete()?,
+        };
+        let birth = Birth {
+            namespaces: Namespaces::NONE,
+            cgroup: directory.as_ref().map(|open| open.as_fd()),
+        };
+        let mut ours = Some(ours);
+        let born = namespaces::child_in(Some(self.pidfd()), &birth, || {
+            drop(ours.take());
+            child::visit(&plan, visit)
+        })?;
+        let Some(sync) = ours else { return Err(EngineError::Phase("in its own child")) };
+        let mut child = Child { pid: born.pid, pidfd: born.pidfd, master: None };
+        loop {
+            match sync.hear() {
+                Ok(Heard::Ready(master)) => child.master = master,
+                Ok(Heard::Closed) => return Ok(child),
+                Err(error) => {
+                    end(&child.pidfd)?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Changes the limits: all of them, or none and the error names the file that refused. What this host withholds from
+    /// everyone is told.
+    ///
+    /// # Errors
+    /// Which limit could not be set.
+    pub(crate) fn update(&self, resources: &LinuxResources) -> Result<Vec<Clamp>> {
+        let limits = limits::change(resources)?;
+        self.cgroup.update(&limits).map_err(cgroup("change the container's limits"))
+    }
+
+    /// Sends a signal to init, or to every process of the container. A process that is gone is not an error.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn signal(&self, signal: i32, target: Target) -> Result<()> {
+        let attempt = || format!("send signal {signal}");
+        match target {
+            Target::Init => kernel::signal(&self.child.pidfd, signal).attempting(attempt),
+            Target::All if signal == rustix::process::Signal::KILL.as_raw() => self.kill_all(),
+            Target::All => match rustix::process::Signal::from_named_raw(signal) {
+                Some(signal) => self.cgroup.signal_all(signal).map_err(cgroup("signal the container")),
+                None => Err(EngineError::invalid("signal", format!("{signal} has no name"))),
+            },
+        }
+    }
+
+    /// Kills every process of the container.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn kill_all(&self) -> Result<()> {
+        self.cgroup.kill().map_err(cgroup("kill the container"))
+    }
+
+    /// Freezes every process of the container; returns when they stand still.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn pause(&self) -> Result<()> {
+        self.cgroup.freeze(FREEZING).map_err(cgroup("freeze the container"))
+    }
+
+    /// Thaws what `pause` froze.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(crate) fn resume(&self) -> Result<()> {
+        self.cgroup.thaw().map_err(cgroup("thaw the container"))
+    }
+
+    /// The processes of the container.
+    ///
+    /// # Errors
+    /// The cgroup can't be read.
+    pub(crate) fn pids(&self) -> Result<Vec<u32>> {
+        self.cgroup.pids().map_err(cgroup("list the container's processes"))
+    }
+}

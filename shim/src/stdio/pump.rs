@@ -1,0 +1,153 @@
+//! Tasks that move bytes between a process and where its streams lead.
+
+use crate::stdio::SharedLog;
+use crate::stdio::lines::Stream;
+use crate::locked;
+use crate::watched::watched;
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
+
+/// What becomes of the bytes read.
+#[derive(Debug)]
+pub(crate) enum Drain {
+    /// Lines of the log.
+    Log(SharedLog, Stream),
+    /// The same bytes elsewhere.
+    Copy(OwnedFd),
+    /// Nothing.
+    Nowhere,
+}
+
+/// The tasks of one process' streams. They end with the streams, or when this is dropped.
+#[derive(Debug, Default)]
+pub(crate) struct Pump {
+    drains: Vec<JoinHandle<()>>,
+    feed: Option<JoinHandle<()>>,
+}
+
+/// Bytes moved at once where no log is written.
+const CHUNK: usize = 8 * 1024;
+
+impl Pump {
+    /// Reads `source` to its end.
+    ///
+    /// # Errors
+    /// The event loop refuses the descriptor.
+    pub(crate) fn drain(&mut self, source: OwnedFd, drain: Drain) -> io::Result<()> {
+        let source = without_waiting(source)?;
+        let task = match drain {
+            Drain::Log(log, stream) => tokio::spawn(log_all(source, log, stream)),
+            Drain::Copy(target) => tokio::spawn(copy_all(source, Some(without_waiting(target)?))),
+            Drain::Nowhere => tokio::spawn(copy_all(source, None)),
+        };
+        self.drains.push(task);
+        Ok(())
+    }
+
+    /// Writes what comes from `source` to `target`, until [`Self::end_feed`].
+    ///
+    /// # Errors
+    /// The event loop refuses a descriptor.
+    pub(crate) fn feed(&mut self, source: OwnedFd, target: OwnedFd) -> io::Result<()> {
+        let (source, target) = (without_waiting(source)?, without_waiting(target)?);
+        self.feed = Some(tokio::spawn(copy_all(source, Some(target))));
+        Ok(())
+    }
+
+    /// Ends the input.
+    pub(crate) fn end_feed(&mut self) {
+        if let Some(feed) = self.feed.take() {
+            feed.abort();
+        }
+    }
+
+    /// Waits until the process' output has ended, but no longer than `grace`: somebody else may have it open, and goes on
+    /// being read.
+    pub(crate) async fn ended(drains: &mut Vec<JoinHandle<()>>, grace: Duration) {
+        let all = async {
+            while let Some(drain) = drains.last_mut() {
+                // A task that was aborted has ended too.
+                if drain.await.is_err() {}
+                drains.pop();
+            }
+        };
+        if tokio::time::timeout(grace, all).await.is_err() {}
+    }
+
+    /// The tasks that read, for [`Self::ended`]; whoever has them must give them back or let them run on.
+    pub(crate) fn take_drains(&mut self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.drains)
+    }
+
+    /// Gives back what [`Self::take_drains`] took.
+    pub(crate) fn return_drains(&mut self, drains: Vec<JoinHandle<()>>) {
+        self.drains = drains;
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.end_feed();
+        for drain in &self.drains {
+            drain.abort();
+        }
+    }
+}
+
+fn without_waiting(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    rustix::io::ioctl_fionbio(&descriptor, true)?;
+    watched(descriptor)
+}
+
+async fn log_all(source: AsyncFd<OwnedFd>, log: SharedLog, stream: Stream) {
+    loop {
+        let Ok(mut ready) = source.readable().await else { return };
+        match ready.try_io(|source| locked(&log).take_from(source.as_fd(), stream)) {
+            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(_)) => {}
+            Err(_would_wait) => continue,
+        }
+        // A container that never stops talking must not keep the others' turn.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn copy_all(source: AsyncFd<OwnedFd>, target: Option<AsyncFd<OwnedFd>>) {
+    loop {
+        let Ok(mut ready) = source.readable().await else { return };
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let taken = ready.try_io(|source| {
+            match rustix::io::read(source.as_fd(), rustix::buffer::spare_capacity(&mut chunk)) {
+                Err(Errno::IO) => Ok(0),
+                answer => answer.map_err(io::Error::from),
+            }
+        });
+        match taken {
+            Ok(Ok(0) | Err(_)) => return,
+            Ok(Ok(_)) => {}
+            Err(_would_wait) => continue,
+        }
+        if let Some(target) = &target
+            && write_all(target, &chunk).await.is_err()
+        {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn write_all(target: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        let mut ready = target.writable().await?;
+        let written =
+            ready.try_io(|target| rustix::io::write(target.as_fd(), bytes).map_err(io::Error::from));
+        if let Ok(written) = written {
+            bytes = bytes.get(written?..).unwrap_or_default();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,1 @@
+../../../src/service/tests/supervisor/cases.rs

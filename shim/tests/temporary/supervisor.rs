@@ -1,0 +1,1 @@
+../../../src/service/src/supervisor.rs

@@ -1,0 +1,13 @@
+//! The configuration: one TOML file, judged as a whole before anything starts.
+//!
+//! Each key is declared once in [`settings`], with its meaning, its default and its type; the printed defaults, the check
+//! for unknown keys and the reader all come from that declaration.
+
+mod declare;
+mod file;
+mod settings;
+mod values;
+
+pub(crate) use file::{ConfigError, absolute, defaults, load, load_defaults};
+pub(crate) use settings::Settings;
+pub(crate) use values::{LogFormat, LogLevel, Switch, UnsetSeccomp};

@@ -1,0 +1,147 @@
+//! Every key there is.
+
+use super::declare::section;
+use super::values::{
+    AbsolutePath, CgroupDriver, CgroupPath, LogFormat, LogLevel, Period, Program, Switch,
+    UnsetSeccomp,
+};
+use cringle_domain::id::InstanceId;
+use cringle_domain::security::CapabilitySet;
+use cringle_image::settings::RegistrySettings;
+use std::collections::BTreeMap;
+use std::num::NonZeroU16;
+
+/// The whole configuration, a field for each section.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Settings {
+    /// The keys before the first section.
+    pub(crate) daemon: DaemonKeys,
+    /// Section `log`.
+    pub(crate) log: LogKeys,
+    /// Section `shim`.
+    pub(crate) shim: ShimKeys,
+    /// Section `cgroup`.
+    pub(crate) cgroup: CgroupKeys,
+    /// Section `images`.
+    pub(crate) images: ImageKeys,
+    /// Section `network`.
+    pub(crate) network: NetworkKeys,
+    /// Section `pods`.
+    pub(crate) pods: PodKeys,
+    /// Section `containers`.
+    pub(crate) containers: ContainerKeys,
+}
+
+section! {
+    /// Configuration of cringle. Every key is shown with its default.
+    DaemonKeys = "" {
+        /// Name of this instance: everything it makes on the host bears it. One to eight lower-case letters or digits.
+        instance: InstanceId = r#""cringle""#,
+        /// What survives a reboot: images, records, writable layers.
+        root: AbsolutePath = r#""/var/lib/cringle""#,
+        /// What a reboot empties: sockets, mounts, run-time files.
+        state: AbsolutePath = r#""/run/cringle""#,
+        /// The socket that the kubelet connects to. Its directory is made, mode 0700.
+        socket: AbsolutePath = r#""/run/cringle/cringle.sock""#,
+        /// Threads that serve requests.
+        worker_threads: NonZeroU16 = "2",
+        /// How long requests in flight may take when the daemon is told to end.
+        drain: Period = r#""10s""#,
+    }
+}
+
+section! {
+    /// The daemon's own log, written to standard error.
+    LogKeys = "log" {
+        /// "error", "warn", "info", "debug" or "trace".
+        level: LogLevel = r#""info""#,
+        /// "text" or "json".
+        format: LogFormat = r#""text""#,
+    }
+}
+
+section! {
+    /// The process that supervises a container.
+    ShimKeys = "shim" {
+        /// Its program: an absolute path, or the name of a file beside the daemon's own program.
+        path: Program = r#""containerd-shim-cringle-v2""#,
+    }
+}
+
+section! {
+    /// Control groups.
+    CgroupKeys = "cgroup" {
+        /// Who makes them; the kubelet follows. Only "cgroupfs".
+        driver: CgroupDriver = r#""cgroupfs""#,
+        /// Pods whose request names no parent are below it, in a cgroup with the instance's name.
+        parent: CgroupPath = r#""/cringle""#,
+    }
+}
+
+section! {
+    /// Images.
+    ImageKeys = "images" {
+        /// How registries are reached, by host. For example:
+        ///   [images.registries."docker.io"]
+        ///   mirrors = ["https://mirror.example:5000"]
+        ///   plain_http = false
+        ///   skip_verify = false
+        ///   ca_file = "/etc/cringle/mirror.pem"
+        ///   client_certificate = { certificate = "/etc/cringle/client.pem", key = "/etc/cringle/client.key" }
+        registries: BTreeMap<String, RegistrySettings> = "{}",
+        /// Directory with one hosts.toml for each host, as other runtimes have it. It need not exist.
+        registry_config_directory: AbsolutePath = r#""/etc/cringle/certs.d""#,
+        /// Layers of one image that are fetched at the same time.
+        max_concurrent_downloads: NonZeroU16 = "3",
+        /// A pull that gets no byte for so long has failed.
+        progress_timeout: Period = r#""1m""#,
+        /// Images that the kubelet shall not remove to make room: full names, or beginnings that end in "*".
+        pinned: Vec<String> = "[]",
+    }
+}
+
+section! {
+    /// Networks of pods, by CNI.
+    NetworkKeys = "network" {
+        /// Where the network's configuration is; it may change at any time.
+        config_directory: AbsolutePath = r#""/etc/cni/net.d""#,
+        /// Where plugins are.
+        plugin_directories: Vec<AbsolutePath> = r#"["/opt/cni/bin"]"#,
+        /// Where the results of attachments are kept.
+        cache_directory: AbsolutePath = r#""/var/lib/cringle/cni""#,
+        /// Where network namespaces are pinned.
+        netns_directory: AbsolutePath = r#""/run/netns""#,
+        /// Use the plugins that are built in when a plugin's file is missing or is our own.
+        builtin_plugins: Switch = "true",
+        /// The program with our plugins: an absolute path, or the name of a file beside the daemon's own program.
+        plugin_program: Program = r#""cringle-cni""#,
+        /// How long attaching a pod to a network may take.
+        add_timeout: Period = r#""90s""#,
+        /// How long detaching may take.
+        delete_timeout: Period = r#""60s""#,
+    }
+}
+
+section! {
+    /// Pods.
+    PodKeys = "pods" {
+        /// Let every user of a pod with its own network listen on ports below 1024.
+        enable_unprivileged_ports: Switch = "true",
+        /// Let every group of a pod with its own network send echo requests.
+        enable_unprivileged_icmp: Switch = "true",
+    }
+}
+
+section! {
+    /// Containers.
+    ContainerKeys = "containers" {
+        /// Mount root file systems so that a crash of the host may cost their last writes, and none waits for a disk.
+        overlay_volatile: Switch = "true",
+        /// Capabilities of containers that are not privileged.
+        capabilities: CapabilitySet = r#"[
+    "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETPCAP", "SETUID",
+]"#,
+        /// What a container gets that names no seccomp profile: "unconfined" or "runtime-default".
+        unset_seccomp: UnsetSeccomp = r#""unconfined""#,
+    }
+}

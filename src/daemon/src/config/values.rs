@@ -1,0 +1,253 @@
+//! The types of the values, each with the only form that it may have.
+
+use serde::{Deserialize, Serialize};
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// An absolute path without `.` and `..`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub(crate) struct AbsolutePath(PathBuf);
+
+impl AbsolutePath {
+    /// The path.
+    pub(crate) fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl TryFrom<PathBuf> for AbsolutePath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        if path.is_absolute() && path.components().all(plain) {
+            Ok(Self(path))
+        } else {
+            Err(format!("\"{}\" is not an absolute path without \"..\"", path.display()))
+        }
+    }
+}
+
+/// A setting that is on or off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(from = "bool", into = "bool")]
+pub(crate) enum Switch {
+    /// On.
+    On,
+    /// Off.
+    Off,
+}
+
+impl Switch {
+    /// Whether it is on.
+    pub(crate) fn is_on(self) -> bool {
+        self == Self::On
+    }
+}
+
+impl From<bool> for Switch {
+    fn from(on: bool) -> Self {
+        if on { Self::On } else { Self::Off }
+    }
+}
+
+impl From<Switch> for bool {
+    fn from(switch: Switch) -> Self {
+        switch.is_on()
+    }
+}
+
+/// A length of time: a whole number and `ms`, `s`, `m` or `h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Period(Duration);
+
+impl Period {
+    /// The length.
+    pub(crate) fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Period {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "\"{text}\" is not a length of time (a number and \"ms\", \"s\", \"m\" or \"h\")"
+            )
+        };
+        let (number, unit) = split_unit(&text).ok_or_else(wrong)?;
+        let milliseconds = match unit {
+            "ms" => Some(number),
+            "s" => number.checked_mul(1_000),
+            "m" => number.checked_mul(60_000),
+            "h" => number.checked_mul(3_600_000),
+            _ => None,
+        };
+        milliseconds.map(|number| Self(Duration::from_millis(number))).ok_or_else(wrong)
+    }
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogLevel {
+    /// What an operator must look at.
+    Error,
+    /// And what went wrong and was coped with.
+    Warn,
+    /// And what changed.
+    Info,
+    /// And every request.
+    Debug,
+    /// And everything.
+    Trace,
+}
+
+/// What the log looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// A line of text for each event.
+    Text,
+    /// A JSON object for each event.
+    Json,
+}
+
+/// Where another program of ours is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub(crate) enum Program {
+    /// A file of this name in the directory of the daemon's own program.
+    Beside(PathBuf),
+    /// Here.
+    At(PathBuf),
+}
+
+impl Program {
+    /// Its path, given the directory of the daemon's own program.
+    pub(crate) fn path(&self, own: &Path) -> PathBuf {
+        match self {
+            Self::Beside(name) => own.join(name),
+            Self::At(path) => path.clone(),
+        }
+    }
+}
+
+impl TryFrom<PathBuf> for Program {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        if path.is_absolute() {
+            return AbsolutePath::try_from(path).map(|path| Self::At(path.0));
+        }
+        if path.file_name() == Some(path.as_os_str()) {
+            return Ok(Self::Beside(path));
+        }
+        Err(format!(
+            "\"{}\" is neither an absolute path nor the plain name of a file",
+            path.display()
+        ))
+    }
+}
+
+/// Who makes cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum CgroupDriver {
+    /// We do, as directories.
+    Cgroupfs,
+}
+
+impl TryFrom<String> for CgroupDriver {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "cgroupfs" => Ok(Self::Cgroupfs),
+            "systemd" => {
+                Err("the driver \"systemd\" is not supported, use \"cgroupfs\"".to_owned())
+            }
+            _ => Err(format!("\"{text}\" is not a cgroup driver (\"cgroupfs\")")),
+        }
+    }
+}
+
+/// A cgroup, as a path from the root of a hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct CgroupPath(String);
+
+impl CgroupPath {
+    /// The path.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CgroupPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let path = AbsolutePath::try_from(PathBuf::from(&text))?;
+        if path.0 == Path::new("/") || text.contains(['\n', '\0']) {
+            return Err(format!("{text:?} is not a cgroup below the root"));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// What becomes of a container whose request names no seccomp profile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum UnsetSeccomp {
+    /// It has none.
+    Unconfined,
+    /// It has the built-in one.
+    RuntimeDefault,
+}
+
+fn split_unit(text: &str) -> Option<(u64, &str)> {
+    let unit = text.find(|character: char| !character.is_ascii_digit())?;
+    let (number, unit) = text.split_at(unit);
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_is_a_number_with_a_unit() {
+        let parsed = |text: &str| Period::try_from(text.to_owned()).map(Period::duration).ok();
+        assert_eq!(parsed("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parsed("10s"), Some(Duration::from_secs(10)));
+        assert_eq!(parsed("2 m"), Some(Duration::from_secs(120)));
+        assert_eq!(parsed("1h"), Some(Duration::from_secs(3600)));
+        for text in ["", "10", "s", "-1s", "1.5s", "10 days", "99999999999999999999s"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_absolute_and_plain() {
+        let parsed = |text: &str| AbsolutePath::try_from(PathBuf::from(text));
+        parsed("/run/cringle").unwrap();
+        for text in ["", "run", "/run/../etc", "./run"] {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_beside_the_daemon_or_at_a_path() {
+        let parsed = |text: &str| Program::try_from(PathBuf::from(text)).ok();
+        assert_eq!(parsed("shim"), Some(Program::Beside("shim".into())));
+        assert_eq!(parsed("/opt/shim"), Some(Program::At("/opt/shim".into())));
+        for text in ["", "a/shim", "../shim", "..", "."] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! cringle, a container runtime for Kubernetes: the daemon.
+//!
+//! [`cli`] says what it is called for, [`config`] how it is to be, [`wire`] puts it together and starts it in order, and
+//! [`rpc`] speaks to clients.
+
+mod cli;
+mod config;
+mod rpc;
+mod wire;
+
+mod listen;
+mod shutdown;
+mod telemetry;
+
+use clap::Parser;
+use cli::{Cli, Command, Config, DEFAULT_CONFIG, Serve};
+use config::{ConfigError, Settings};
+use std::io::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Why the program ends with a failure.
+#[derive(Debug, thiserror::Error)]
+enum MainError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("failed to print")]
+    Print(#[source] std::io::Error),
+    #[error("failed to start the log")]
+    Log(#[source] tracing_subscriber::util::TryInitError),
+    #[error("failed to start the threads")]
+    Threads(#[source] std::io::Error),
+    #[error(transparent)]
+    Serve(#[from] wire::ServeError),
+}
+
+fn main() -> ExitCode {
+    // The worker gets descriptors in place of a command line, and nothing of the daemon's.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "unpack") {
+        return cringle_image::unpack::worker_main();
+    }
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let line = format!("cringle: {}\n", cringle_service::error::chain(&error));
+            // There is nowhere else to say it.
+            drop(std::io::stderr().write_all(line.as_bytes()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), MainError> {
+    match command {
+        Command::Serve(serve) => self::serve(serve),
+        Command::Config(Config::Default) => print(&config::defaults()),
+        Command::Config(Config::Check { file }) => Ok(config::load(&file).map(drop)?),
+        Command::Version => print(concat!("cringle ", env!("CARGO_PKG_VERSION"), "\n")),
+    }
+}
+
+fn serve(serve: Serve) -> Result<(), MainError> {
+    let mut settings = settings(serve.config.as_deref())?;
+    if let Some(level) = serve.log_level {
+        settings.log.level = level;
+    }
+    if let Some(socket) = serve.socket {
+        settings.daemon.socket = config::absolute(&socket)?;
+    }
+    telemetry::start(settings.log.level, settings.log.format).map_err(MainError::Log)?;
+    let threads = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(settings.daemon.worker_threads.get().into())
+        .enable_all()
+        .build()
+        .map_err(MainError::Threads)?;
+    Ok(threads.block_on(wire::serve(&settings))?)
+}
+
+fn settings(path: Option<&Path>) -> Result<Settings, ConfigError> {
+    match path {
+        Some(path) => config::load(path),
+        None if Path::new(DEFAULT_CONFIG).exists() => config::load(Path::new(DEFAULT_CONFIG)),
+        None => config::load_defaults(),
+    }
+}
+
+fn print(text: &str) -> Result<(), MainError> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(MainError::Print)
+}

@@ -1,0 +1,18 @@
+//! The CRI over gRPC: from the socket to the use cases and back.
+
+mod server;
+
+mod images;
+mod runtime;
+
+mod convert;
+mod info;
+mod status;
+
+mod instrument;
+mod latency;
+
+pub(crate) use images::ImageRpc;
+pub(crate) use latency::Latencies;
+pub(crate) use runtime::RuntimeRpc;
+pub(crate) use server::{Services, serve};

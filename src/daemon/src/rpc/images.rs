@@ -1,0 +1,119 @@
+//! ImageService: each method converts, calls the service, and converts.
+
+use super::convert;
+use super::status::{failed, refused};
+use cringle_domain::image::Image;
+use cringle_image::PullRequest;
+use cringle_proto_cri::v1;
+use cringle_service::clock::Clock;
+use cringle_service::{Error, Service};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+
+/// ImageService on top of the use cases.
+#[derive(Debug)]
+pub(crate) struct ImageRpc {
+    service: Arc<Service>,
+    clock: Clock,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl ImageRpc {
+    /// ImageService of these use cases.
+    pub(crate) fn new(service: Arc<Service>, clock: Clock) -> Self {
+        Self { service, clock }
+    }
+
+    fn info_of(&self, image: &Image) -> Result<HashMap<String, String>, Status> {
+        let images = self.service.images();
+        let config = tokio::task::block_in_place(|| images.raw_config(&image.record));
+        let config = config.map_err(|source| {
+            let action = format!("read the configuration of image {}", image.record.id);
+            failed(&Error::Images { action, source })
+        })?;
+        Ok(super::info::image(image, &config))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::image_service_server::ImageService for ImageRpc {
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Answer<v1::ListImagesResponse> {
+        let images = self.service.images();
+        let found = match convert::image_filter(request.into_inner().filter) {
+            Some(text) => images.resolve(&text).into_iter().collect(),
+            None => images.list(),
+        };
+        let images = found.iter().map(|image| convert::image_item(image)).collect();
+        Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    async fn image_status(
+        &self,
+        request: Request<v1::ImageStatusRequest>,
+    ) -> Answer<v1::ImageStatusResponse> {
+        let request = request.into_inner();
+        let text = convert::image_text(request.image).map_err(|refusal| refused(&refusal))?;
+        let found = self.service.images().resolve(&text);
+        let info = match &found {
+            Some(image) if request.verbose => self.info_of(image)?,
+            Some(_) | None => HashMap::new(),
+        };
+        let image = found.map(|image| convert::image_item(&image));
+        Ok(Response::new(v1::ImageStatusResponse { image, info }))
+    }
+
+    /// Not in a task of its own: a client that leaves does not want the image any more. Others that want the same one keep
+    /// the pull alive.
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Answer<v1::PullImageResponse> {
+        let request = request.into_inner();
+        let (reference, handler) =
+            convert::pulled_image(request.image).map_err(|refusal| refused(&refusal))?;
+        self.service.require_known_handler(&handler).map_err(|error| failed(&error))?;
+        let credentials =
+            convert::credentials(request.auth).map_err(|refusal| refused(&refusal))?;
+        let pull = PullRequest { reference, credentials };
+        let id = self.service.images().pull(&pull).await;
+        let id = id.map_err(|error| failed(&Error::Pull(error)))?;
+        Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Answer<v1::RemoveImageResponse> {
+        let text =
+            convert::image_text(request.into_inner().image).map_err(|refusal| refused(&refusal))?;
+        let removed = self.service.images().remove(&text).await;
+        removed.map_err(|source| {
+            failed(&Error::Images { action: format!("remove image \"{text}\""), source })
+        })?;
+        Ok(Response::new(v1::RemoveImageResponse {}))
+    }
+
+    async fn image_fs_info(
+        &self,
+        _: Request<v1::ImageFsInfoRequest>,
+    ) -> Answer<v1::ImageFsInfoResponse> {
+        let usage = self.service.images().usage();
+        let mountpoint = usage.mountpoint.to_string_lossy().into_owned();
+        let filesystem = v1::FilesystemUsage {
+            timestamp: self.clock.now().to_wire(),
+            fs_id: Some(v1::FilesystemIdentifier { mountpoint }),
+            used_bytes: Some(v1::UInt64Value { value: usage.bytes }),
+            inodes_used: Some(v1::UInt64Value { value: usage.inodes }),
+        };
+        // Images and writable layers are below one root, so there is one file system.
+        Ok(Response::new(v1::ImageFsInfoResponse {
+            image_filesystems: vec![filesystem.clone()],
+            container_filesystems: vec![filesystem],
+        }))
+    }
+}

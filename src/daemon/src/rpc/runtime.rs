@@ -1,0 +1,265 @@
+//! RuntimeService: each method converts, calls the service, and converts. What is not written here answers UNIMPLEMENTED.
+
+use super::convert;
+use super::latency::Latencies;
+use super::status::{failed, refused};
+use cringle_proto_cri::v1;
+use cringle_service::Service;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::{Request, Response, Status};
+
+/// RuntimeService on top of the use cases.
+#[derive(Debug)]
+pub(crate) struct RuntimeRpc {
+    service: Arc<Service>,
+    latencies: Arc<Latencies>,
+    /// The daemon's paths, as JSON for tools.
+    config: String,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl RuntimeRpc {
+    /// RuntimeService of these use cases.
+    pub(crate) fn new(service: Arc<Service>, latencies: Arc<Latencies>, config: String) -> Self {
+        Self { service, latencies, config }
+    }
+
+    fn condition(ready: Result<(), (String, String)>, kind: &str) -> v1::RuntimeCondition {
+        let status = ready.is_ok();
+        let (reason, message) = ready.err().unwrap_or_default();
+        v1::RuntimeCondition { r#type: kind.to_owned(), status, reason, message }
+    }
+
+    fn container_status_of(&self, id: &str) -> Result<v1::ContainerStatus, Status> {
+        let record = self.service.container(id).map_err(|error| failed(&error))?;
+        let pod = self.service.pod(record.pod.as_str()).ok();
+        let directory = pod.as_ref().and_then(|pod| pod.spec.log_directory.as_deref());
+        Ok(convert::container_status(&record, directory))
+    }
+}
+
+#[tonic::async_trait]
+impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
+    async fn version(&self, _: Request<v1::VersionRequest>) -> Answer<v1::VersionResponse> {
+        Ok(Response::new(v1::VersionResponse {
+            // What the kubelet calls the version of its own side; it has never been another.
+            version: "0.1.0".to_owned(),
+            runtime_name: "cringle".to_owned(),
+            runtime_version: env!("CARGO_PKG_VERSION").to_owned(),
+            runtime_api_version: "v1".to_owned(),
+        }))
+    }
+
+    async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
+        let network = self.service.network().status();
+        let network = network.map_err(|not_ready| (not_ready.reason.to_owned(), not_ready.message));
+        let mut info = HashMap::new();
+        if request.into_inner().verbose {
+            info.insert("config".to_owned(), self.config.clone());
+            info.insert("latency".to_owned(), super::info::json(&self.latencies.quantiles()));
+        }
+        let handler = |name: &str| v1::RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(v1::RuntimeHandlerFeatures {
+                recursive_read_only_mounts: true,
+                user_namespaces: false,
+            }),
+        };
+        Ok(Response::new(v1::StatusResponse {
+            status: Some(v1::RuntimeStatus {
+                conditions: vec![
+                    Self::condition(Ok(()), "RuntimeReady"),
+                    Self::condition(network, "NetworkReady"),
+                ],
+            }),
+            info,
+            runtime_handlers: vec![handler(""), handler("cringle")],
+            features: Some(v1::RuntimeFeatures {
+                supplemental_groups_policy: true,
+                user_namespaces_host_network: false,
+                mount_options: false,
+            }),
+        }))
+    }
+
+    async fn runtime_config(
+        &self,
+        _: Request<v1::RuntimeConfigRequest>,
+    ) -> Answer<v1::RuntimeConfigResponse> {
+        let linux =
+            v1::LinuxRuntimeConfiguration { cgroup_driver: v1::CgroupDriver::Cgroupfs.into() };
+        Ok(Response::new(v1::RuntimeConfigResponse { linux: Some(linux) }))
+    }
+
+    /// Addresses of pods are the business of the network's configuration, which the kubelet does not write.
+    async fn update_runtime_config(
+        &self,
+        request: Request<v1::UpdateRuntimeConfigRequest>,
+    ) -> Answer<v1::UpdateRuntimeConfigResponse> {
+        let network = request.into_inner().runtime_config.and_then(|config| config.network_config);
+        let pod_cidr = network.map(|network| network.pod_cidr).unwrap_or_default();
+        tracing::info!(pod_cidr, "the kubelet's address range was taken note of");
+        Ok(Response::new(v1::UpdateRuntimeConfigResponse {}))
+    }
+
+    async fn run_pod_sandbox(
+        &self,
+        request: Request<v1::RunPodSandboxRequest>,
+    ) -> Answer<v1::RunPodSandboxResponse> {
+        let spec = convert::pod_spec(request.into_inner()).map_err(|refusal| refused(&refusal))?;
+        let pod = self.service.run_pod(spec).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::RunPodSandboxResponse { pod_sandbox_id: pod.to_string() }))
+    }
+
+    async fn stop_pod_sandbox(
+        &self,
+        request: Request<v1::StopPodSandboxRequest>,
+    ) -> Answer<v1::StopPodSandboxResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        self.service.stop_pod(&id).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::StopPodSandboxResponse {}))
+    }
+
+    async fn remove_pod_sandbox(
+        &self,
+        request: Request<v1::RemovePodSandboxRequest>,
+    ) -> Answer<v1::RemovePodSandboxResponse> {
+        let id = request.into_inner().pod_sandbox_id;
+        self.service.remove_pod(&id).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::RemovePodSandboxResponse {}))
+    }
+
+    async fn pod_sandbox_status(
+        &self,
+        request: Request<v1::PodSandboxStatusRequest>,
+    ) -> Answer<v1::PodSandboxStatusResponse> {
+        let request = request.into_inner();
+        let record = self.service.pod(&request.pod_sandbox_id).map_err(|error| failed(&error))?;
+        let info = if request.verbose { super::info::pod(&record) } else { HashMap::new() };
+        Ok(Response::new(v1::PodSandboxStatusResponse {
+            status: Some(convert::pod_status(&record)),
+            info,
+            containers_statuses: Vec::new(),
+            timestamp: 0,
+        }))
+    }
+
+    async fn list_pod_sandbox(
+        &self,
+        request: Request<v1::ListPodSandboxRequest>,
+    ) -> Answer<v1::ListPodSandboxResponse> {
+        let passes = convert::pod_filter(request.into_inner().filter)
+            .map_err(|refusal| refused(&refusal))?;
+        let pods = self.service.pods();
+        let items = pods.iter().filter(|pod| passes(pod)).map(|pod| convert::pod_item(pod));
+        Ok(Response::new(v1::ListPodSandboxResponse { items: items.collect() }))
+    }
+
+    async fn create_container(
+        &self,
+        request: Request<v1::CreateContainerRequest>,
+    ) -> Answer<v1::CreateContainerResponse> {
+        let (pod, spec) =
+            convert::container_spec(request.into_inner()).map_err(|refusal| refused(&refusal))?;
+        let container = self.service.create_container(&pod, spec).await;
+        let container_id = container.map_err(|error| failed(&error))?.to_string();
+        Ok(Response::new(v1::CreateContainerResponse { container_id }))
+    }
+
+    async fn start_container(
+        &self,
+        request: Request<v1::StartContainerRequest>,
+    ) -> Answer<v1::StartContainerResponse> {
+        let id = request.into_inner().container_id;
+        self.service.start_container(&id).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::StartContainerResponse {}))
+    }
+
+    async fn stop_container(
+        &self,
+        request: Request<v1::StopContainerRequest>,
+    ) -> Answer<v1::StopContainerResponse> {
+        let request = request.into_inner();
+        let grace = convert::seconds(request.timeout).unwrap_or_default();
+        let stopped = self.service.stop_container(&request.container_id, grace).await;
+        stopped.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::StopContainerResponse {}))
+    }
+
+    async fn remove_container(
+        &self,
+        request: Request<v1::RemoveContainerRequest>,
+    ) -> Answer<v1::RemoveContainerResponse> {
+        let id = request.into_inner().container_id;
+        self.service.remove_container(&id).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::RemoveContainerResponse {}))
+    }
+
+    async fn container_status(
+        &self,
+        request: Request<v1::ContainerStatusRequest>,
+    ) -> Answer<v1::ContainerStatusResponse> {
+        let request = request.into_inner();
+        let status = self.container_status_of(&request.container_id)?;
+        let info = if request.verbose {
+            let record = self.service.container(&status.id).map_err(|error| failed(&error))?;
+            super::info::container(&record)
+        } else {
+            HashMap::new()
+        };
+        Ok(Response::new(v1::ContainerStatusResponse { status: Some(status), info }))
+    }
+
+    async fn list_containers(
+        &self,
+        request: Request<v1::ListContainersRequest>,
+    ) -> Answer<v1::ListContainersResponse> {
+        let passes = convert::container_filter(request.into_inner().filter)
+            .map_err(|refusal| refused(&refusal))?;
+        let containers = self.service.containers();
+        let passing = containers.iter().filter(|container| passes(container));
+        let containers = passing.map(|container| convert::container_item(container)).collect();
+        Ok(Response::new(v1::ListContainersResponse { containers }))
+    }
+
+    async fn update_container_resources(
+        &self,
+        request: Request<v1::UpdateContainerResourcesRequest>,
+    ) -> Answer<v1::UpdateContainerResourcesResponse> {
+        let request = request.into_inner();
+        if let Some(resources) = request.linux {
+            let limits =
+                convert::limits_of_update(resources).map_err(|refusal| refused(&refusal))?;
+            let updated = self.service.update_container(&request.container_id, limits).await;
+            updated.map_err(|error| failed(&error))?;
+        }
+        Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
+    }
+
+    async fn reopen_container_log(
+        &self,
+        request: Request<v1::ReopenContainerLogRequest>,
+    ) -> Answer<v1::ReopenContainerLogResponse> {
+        let id = request.into_inner().container_id;
+        self.service.reopen_log(&id).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::ReopenContainerLogResponse {}))
+    }
+
+    async fn exec_sync(
+        &self,
+        request: Request<v1::ExecSyncRequest>,
+    ) -> Answer<v1::ExecSyncResponse> {
+        let request = request.into_inner();
+        let timeout = convert::seconds(request.timeout).filter(|timeout| *timeout > Duration::ZERO);
+        let output = self.service.exec_sync(&request.container_id, request.cmd, timeout).await;
+        let output = output.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::ExecSyncResponse {
+            stdout: output.stdout,
+            stderr: output.stderr,
+            exit_code: output.exit_code,
+        }))
+    }
+}

@@ -1,0 +1,226 @@
+//! The one place where an error becomes a gRPC code.
+//!
+//! Every error of the use cases is matched by name, without a wildcard, so that a new one has to find its code here. The
+//! message is the chain of causes in one line. What may hold a secret (an address with credentials, a header) is left out
+//! where the error is made, not here.
+
+mod image;
+
+use cringle_domain::refusal::Refusal;
+use cringle_proto_shim::control::FailureKind;
+use cringle_service::Error;
+use cringle_service::bundle::BundleError;
+use cringle_service::supervisor::{ExecError, SupervisorError};
+use rustix::io::Errno;
+use std::any::Any;
+use std::error::Error as StdError;
+use std::io;
+use tonic::{Code, Status};
+
+/// The status of a use case that failed.
+pub(super) fn failed(error: &Error) -> Status {
+    let mut code = code(error);
+    if code == Code::Internal && is_exhausted(error) {
+        code = Code::ResourceExhausted;
+    }
+    let prefix = prefix(error).map_or_else(String::new, |prefix| format!("{prefix}: "));
+    Status::new(code, format!("{prefix}{}", line(error)))
+}
+
+/// The status of a refusal.
+pub(super) fn refused(refusal: &Refusal) -> Status {
+    Status::new(refusal_code(refusal), line(refusal))
+}
+
+/// The status of a request whose task panicked: a bug.
+pub(super) fn panicked(panic: &(dyn Any + Send)) -> Status {
+    let text = panic
+        .downcast_ref::<&'static str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    Status::internal(format!("internal error: a task panicked: {text}"))
+}
+
+fn code(error: &Error) -> Code {
+    match error {
+        Error::Refused(refusal) => refusal_code(refusal),
+        Error::NoSuchPod(_) | Error::NoSuchContainer(_) | Error::NoSuchImage(_) => Code::NotFound,
+        Error::AmbiguousId(_) => Code::InvalidArgument,
+        Error::PodExists { .. } | Error::ContainerExists { .. } => Code::AlreadyExists,
+        Error::Busy(_) => Code::Aborted,
+        Error::PodNotReady(_)
+        | Error::NotRunning(_)
+        | Error::PodPhase(_)
+        | Error::ContainerPhase(_) => Code::FailedPrecondition,
+        Error::NetworkPlan(_) => Code::Unavailable,
+        Error::Pull(error) => image::code(error),
+        Error::Bundle(error) => bundle_code(error),
+        Error::Supervisor { source, .. } | Error::Start { source, .. } => supervisor_code(source),
+        Error::Exec { source, .. } => exec_code(source),
+        Error::Joined(error) => code(error),
+        Error::Record { .. }
+        | Error::File { .. }
+        | Error::Holds(_)
+        | Error::Namespaces { .. }
+        | Error::Kernel { .. }
+        | Error::Cgroup(_)
+        | Error::Network(_)
+        | Error::Images { .. }
+        | Error::Panicked(_) => Code::Internal,
+    }
+}
+
+fn refusal_code(refusal: &Refusal) -> Code {
+    match refusal {
+        Refusal::Invalid { .. } => Code::InvalidArgument,
+        Refusal::Unsupported(_) => Code::Unimplemented,
+        Refusal::WrongState(_) => Code::FailedPrecondition,
+    }
+}
+
+fn bundle_code(error: &BundleError) -> Code {
+    match error {
+        BundleError::Profile { .. } => Code::InvalidArgument,
+        BundleError::Refused(refusal) => refusal_code(refusal),
+        BundleError::Express(_) | BundleError::Encode { .. } | BundleError::File { .. } => {
+            Code::Internal
+        }
+    }
+}
+
+fn supervisor_code(error: &SupervisorError) -> Code {
+    match error {
+        SupervisorError::Refused { kind, .. } => failure_code(*kind),
+        SupervisorError::Silent { .. } => Code::Unavailable,
+        SupervisorError::LoadProgram { .. }
+        | SupervisorError::Bundle { .. }
+        | SupervisorError::Socket(_)
+        | SupervisorError::Spawn(_)
+        | SupervisorError::Process(_)
+        | SupervisorError::Encode(_)
+        | SupervisorError::Connection(_)
+        | SupervisorError::Task { .. }
+        | SupervisorError::Nonsense { .. }
+        | SupervisorError::Gone
+        | SupervisorError::Cgroup(_) => Code::Internal,
+    }
+}
+
+fn exec_code(error: &ExecError) -> Code {
+    match error {
+        // What the kubelet takes for a probe that timed out.
+        ExecError::TimedOut => Code::DeadlineExceeded,
+        ExecError::NotExecuted { kind, .. } => failure_code(*kind),
+        ExecError::Supervisor(error) => supervisor_code(error),
+    }
+}
+
+fn failure_code(kind: FailureKind) -> Code {
+    match kind {
+        FailureKind::Malformed | FailureKind::Version => Code::Internal,
+        // Mostly the program that was asked for: it is not there, or may not be executed.
+        FailureKind::Refused | FailureKind::WrongState | FailureKind::NotFound => {
+            Code::FailedPrecondition
+        }
+    }
+}
+
+/// The word that a message must begin with for the kubelet to tell the user the reason (R-00d).
+fn prefix(error: &Error) -> Option<&'static str> {
+    if let Error::Joined(error) = error {
+        return prefix(error);
+    }
+    if let Error::Pull(error) = error { image::prefix(error) } else { None }
+}
+
+/// Whether something failed because the machine has no more of it: then it is worth to try again, and no bug.
+fn is_exhausted(error: &dyn StdError) -> bool {
+    const EXHAUSTED: [Errno; 5] =
+        [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    causes(error).any(|cause| {
+        let errno = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        errno.is_some_and(|errno| EXHAUSTED.iter().any(|found| found.raw_os_error() == errno))
+    })
+}
+
+fn causes(error: &dyn StdError) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(error.source(), |cause: &&(dyn StdError + 'static)| (*cause).source())
+}
+
+/// An error and its causes in one line.
+fn line(error: &dyn StdError) -> String {
+    cringle_service::error::chain(error).replace(['\n', '\r'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cringle_domain::id::{ContainerId, PodId};
+    use std::sync::Arc;
+
+    fn pod() -> PodId {
+        PodId::from_bytes([1; 32])
+    }
+
+    fn file(errno: Errno) -> Error {
+        Error::file("write", "/x", errno.into())
+    }
+
+    fn exec(source: ExecError) -> Error {
+        Error::Exec { container: ContainerId::from_bytes([2; 32]), source }
+    }
+
+    #[test]
+    fn each_kind_of_failure_has_its_code() {
+        let text = || "x".to_owned();
+        for (error, expected) in [
+            (Error::from(Refusal::invalid("a", "b")), Code::InvalidArgument),
+            (Error::from(Refusal::Unsupported(text())), Code::Unimplemented),
+            (Error::from(Refusal::WrongState(text())), Code::FailedPrecondition),
+            (Error::NoSuchPod(text()), Code::NotFound),
+            (Error::NoSuchContainer(text()), Code::NotFound),
+            (Error::NoSuchImage(text()), Code::NotFound),
+            (Error::AmbiguousId(text()), Code::InvalidArgument),
+            (Error::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
+            (Error::Busy(text()), Code::Aborted),
+            (Error::PodNotReady(pod()), Code::FailedPrecondition),
+            (exec(ExecError::TimedOut), Code::DeadlineExceeded),
+            (
+                exec(ExecError::NotExecuted { kind: FailureKind::Refused, text: text() }),
+                Code::FailedPrecondition,
+            ),
+            (exec(ExecError::Supervisor(SupervisorError::Gone)), Code::Internal),
+            (
+                exec(ExecError::Supervisor(SupervisorError::Silent { order: "exec" })),
+                Code::Unavailable,
+            ),
+            (file(Errno::IO), Code::Internal),
+            (file(Errno::NOSPC), Code::ResourceExhausted),
+            (file(Errno::MFILE), Code::ResourceExhausted),
+            (Error::Joined(Arc::new(Error::Busy(text()))), Code::Aborted),
+            (Error::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
+        ] {
+            assert_eq!(failed(&error).code(), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_is_the_chain_in_one_line() {
+        let status = failed(&file(Errno::NOSPC));
+        assert_eq!(
+            status.message(),
+            "failed to write \"/x\": No space left on device (os error 28)"
+        );
+        let status = refused(&Refusal::invalid("field", "two\nlines"));
+        assert_eq!(status.message(), "field: two lines");
+    }
+
+    #[test]
+    fn a_panic_is_internal_and_says_what_it_said() {
+        let payload = std::panic::catch_unwind(|| panic!("broken {}", "invariant")).unwrap_err();
+        let status = panicked(&*payload);
+        assert_eq!(status.code(), Code::Internal);
+        assert!(status.message().contains("broken invariant"), "{status:?}");
+    }
+}

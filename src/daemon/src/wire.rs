@@ -1,0 +1,195 @@
+//! The composition root: who gets what, and in which order the daemon starts.
+//!
+//! Lock the instance, open the stores, read records and reconcile them with the host, and only then open the socket and
+//! say so. A crash anywhere in between is just another start.
+
+use crate::config::{Settings, Switch, UnsetSeccomp};
+use crate::listen::{self, ListenError};
+use crate::rpc::{self, ImageRpc, Latencies, RuntimeRpc, Services};
+use crate::shutdown::Shutdown;
+use cringle_domain::planner::PlanSettings;
+use cringle_domain::security::Seccomp;
+use cringle_domain::time::Timestamp;
+use cringle_image::{ImageSettings, Images};
+use cringle_network::{BuiltinPlugins, Network, NetworkSettings};
+use cringle_service::clock::Clock;
+use cringle_service::{Service, ServiceSettings, Writes};
+use cringle_store::instance::{self, LockError};
+use cringle_store::layout::Layout;
+use sd_notify::NotifyState;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Why the daemon does not serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The signals that end it cannot be caught.
+    #[error("failed to catch signals")]
+    Signals(#[source] io::Error),
+    /// Its own program cannot be found.
+    #[error("failed to find the daemon's own program")]
+    OwnProgram(#[source] io::Error),
+    /// The instance is taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The images cannot be had.
+    #[error(transparent)]
+    Images(#[from] cringle_image::OpenError),
+    /// The networks cannot be had.
+    #[error(transparent)]
+    Network(#[from] cringle_network::StartError),
+    /// The service cannot be made, or cannot read what is there.
+    #[error(transparent)]
+    Service(Box<cringle_service::Error>),
+    /// The socket cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The server broke down.
+    #[error("failed to serve")]
+    Server(#[source] tonic::transport::Error),
+}
+
+/// Starts, serves until a signal, and ends.
+///
+/// # Errors
+/// If something that is needed cannot be had.
+pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
+    let mut shutdown = Shutdown::catch().map_err(ServeError::Signals)?;
+    let layout = layout(settings);
+    let _instance = instance::lock(&[layout.root(), layout.state()])?;
+    let service = service(settings, layout)?;
+    service.recover().await.map_err(in_service)?;
+    let socket = settings.daemon.socket.as_path();
+    let listener = listen::listen(socket)?;
+    let latencies = Arc::new(Latencies::default());
+    let services = Services {
+        runtime: RuntimeRpc::new(Arc::clone(&service), Arc::clone(&latencies), shown(settings)),
+        images: ImageRpc::new(service, clock()),
+        latencies,
+    };
+    tell(NotifyState::Ready);
+    tracing::info!(socket = %socket.display(), instance = %settings.daemon.instance, "serving");
+    let ordered = async {
+        let signal = shutdown.ordered().await;
+        tracing::info!(signal, "ending");
+        tell(NotifyState::Stopping);
+    };
+    let served = rpc::serve(listener, services, ordered, settings.daemon.drain.duration()).await;
+    // Gone while the instance is still ours; a next daemon would replace it anyway.
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::debug!(%error, "the socket was not removed");
+    }
+    served.map_err(ServeError::Server)
+}
+
+fn service(settings: &Settings, layout: Layout) -> Result<Arc<Service>, ServeError> {
+    let own = std::env::current_exe().map_err(ServeError::OwnProgram)?;
+    let beside = own.parent().unwrap_or(Path::new("/"));
+    let images = Images::open(&layout.images(), image_settings(settings))?;
+    let network = Network::start(network_settings(settings, beside))?;
+    let service = service_settings(settings, layout, beside);
+    Service::new(service, images, network, clock()).map_err(in_service)
+}
+
+fn in_service(error: cringle_service::Error) -> ServeError {
+    ServeError::Service(Box::new(error))
+}
+
+fn layout(settings: &Settings) -> Layout {
+    let daemon = &settings.daemon;
+    Layout::new(
+        daemon.root.as_path().to_owned(),
+        daemon.state.as_path().to_owned(),
+        settings.network.netns_directory.as_path().to_owned(),
+        daemon.instance.clone(),
+    )
+}
+
+fn image_settings(settings: &Settings) -> ImageSettings {
+    let images = &settings.images;
+    ImageSettings {
+        registries: images.registries.clone(),
+        registry_config_directory: Some(images.registry_config_directory.as_path().to_owned()),
+        concurrent_downloads: images.max_concurrent_downloads.get().into(),
+        progress_timeout: images.progress_timeout.duration(),
+        pinned: images.pinned.clone(),
+        ..ImageSettings::default()
+    }
+}
+
+fn network_settings(settings: &Settings, beside: &Path) -> NetworkSettings {
+    let network = &settings.network;
+    let directories = network.plugin_directories.iter();
+    NetworkSettings {
+        config_directory: network.config_directory.as_path().to_owned(),
+        plugin_directories: directories.map(|path| path.as_path().to_owned()).collect(),
+        cache_directory: network.cache_directory.as_path().to_owned(),
+        plugin_program: network.plugin_program.path(beside),
+        instance: settings.daemon.instance.clone(),
+        builtin_plugins: match network.builtin_plugins {
+            Switch::On => BuiltinPlugins::InProcess,
+            Switch::Off => BuiltinPlugins::Executed,
+        },
+        default_network: None,
+        add_timeout: network.add_timeout.duration(),
+        delete_timeout: network.delete_timeout.duration(),
+    }
+}
+
+fn service_settings(settings: &Settings, layout: Layout, beside: &Path) -> ServiceSettings {
+    let parent = settings.cgroup.parent.as_str().trim_end_matches('/');
+    let parent = format!("{parent}/{}", settings.daemon.instance);
+    ServiceSettings {
+        layout,
+        shim: settings.shim.path.path(beside),
+        writes: match settings.containers.overlay_volatile {
+            Switch::On => Writes::Volatile,
+            Switch::Off => Writes::Synced,
+        },
+        plan: plan_settings(settings, parent),
+    }
+}
+
+fn plan_settings(settings: &Settings, cgroup_parent: String) -> PlanSettings {
+    PlanSettings {
+        default_capabilities: settings.containers.capabilities,
+        unset_seccomp: match settings.containers.unset_seccomp {
+            UnsetSeccomp::Unconfined => Seccomp::Unconfined,
+            UnsetSeccomp::RuntimeDefault => Seccomp::RuntimeDefault,
+        },
+        unprivileged_ports: settings.pods.enable_unprivileged_ports.is_on(),
+        unprivileged_ping: settings.pods.enable_unprivileged_icmp.is_on(),
+        cgroup_parent,
+        ..PlanSettings::default()
+    }
+}
+
+/// What tools are shown of the configuration; `stateDir` is what the conformance suite looks for.
+fn shown(settings: &Settings) -> String {
+    let path = |path: &Path| PathBuf::from(path);
+    serde_json::json!({
+        "instance": settings.daemon.instance.as_str(),
+        "rootDir": path(settings.daemon.root.as_path()),
+        "stateDir": path(settings.daemon.state.as_path()),
+        "socket": path(settings.daemon.socket.as_path()),
+        "cniConfDir": path(settings.network.config_directory.as_path()),
+        "cgroupDriver": "cgroupfs",
+    })
+    .to_string()
+}
+
+/// The only reader of the wall clock.
+fn clock() -> Clock {
+    Clock::new(|| {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Timestamp::from_nanoseconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    })
+}
+
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager was not told");
+    }
+}

@@ -1,0 +1,125 @@
+//! Whose namespaces the container uses: the pod's, the host's, or new ones.
+
+use super::Places;
+use crate::namespaces::{ContainerPid, PodPid, Sharing};
+use crate::plan::{NamespaceChoice, PlannedNamespaces};
+use crate::refusal::Refusal;
+use crate::spec::{ContainerSpec, PodSpec};
+use std::path::PathBuf;
+
+pub(super) fn plan(
+    pod: &PodSpec,
+    spec: &ContainerSpec,
+    places: &Places,
+) -> Result<PlannedNamespaces, Refusal> {
+    let network = pod.namespaces.network;
+    Ok(PlannedNamespaces {
+        network: of_pod(network, places.network.as_ref(), "network")?,
+        ipc: of_pod(pod.namespaces.ipc, places.ipc.as_ref(), "ipc")?,
+        // A name of its own for a pod that is the host on the network would only mislead.
+        uts: of_pod(network, places.uts.as_ref(), "uts")?,
+        pid: pid(pod, spec, places)?,
+    })
+}
+
+fn of_pod(
+    sharing: Sharing,
+    place: Option<&PathBuf>,
+    name: &str,
+) -> Result<NamespaceChoice, Refusal> {
+    match sharing {
+        Sharing::Node => Ok(NamespaceChoice::Host),
+        Sharing::Pod => joined(place, name),
+    }
+}
+
+fn joined(place: Option<&PathBuf>, name: &str) -> Result<NamespaceChoice, Refusal> {
+    // Never a new namespace or the host's in its stead.
+    place
+        .map(|path| NamespaceChoice::Join(path.clone()))
+        .ok_or_else(|| Refusal::WrongState(format!("the {name} namespace to join is gone")))
+}
+
+fn pid(pod: &PodSpec, spec: &ContainerSpec, places: &Places) -> Result<NamespaceChoice, Refusal> {
+    match (&spec.security.pid, pod.namespaces.pid) {
+        (ContainerPid::Container, _) => Ok(NamespaceChoice::New),
+        (ContainerPid::Node, _) | (ContainerPid::Pod, PodPid::Node) => Ok(NamespaceChoice::Host),
+        (ContainerPid::Pod, PodPid::Pod) | (ContainerPid::Of(_), _) => {
+            joined(places.pid.as_ref(), "pid")
+        }
+        (ContainerPid::Pod, PodPid::Container) => Err(Refusal::invalid(
+            "linux.security_context.namespace_options.pid",
+            "the pod was made without a PID namespace to share",
+        )),
+        (ContainerPid::Target(id), _) => Err(Refusal::invalid(
+            "linux.security_context.namespace_options.target_id",
+            format!("container \"{id}\" was not found in the pod"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{container, places, pod};
+    use super::*;
+    use crate::id::ContainerId;
+    use crate::namespaces::PodNamespaces;
+
+    fn planned(namespaces: PodNamespaces, pid: ContainerPid) -> Result<PlannedNamespaces, Refusal> {
+        let pod = PodSpec { namespaces, ..pod() };
+        let mut spec = container();
+        spec.security.pid = pid;
+        plan(&pod, &spec, &places())
+    }
+
+    const OWN: PodNamespaces =
+        PodNamespaces { network: Sharing::Pod, ipc: Sharing::Pod, pid: PodPid::Container };
+
+    #[test]
+    fn a_container_joins_the_pods_namespaces() {
+        let planned = planned(OWN, ContainerPid::Container).unwrap();
+        assert_eq!(planned.network, NamespaceChoice::Join("/pins/net".into()));
+        assert_eq!(planned.ipc, NamespaceChoice::Join("/pins/ipc".into()));
+        assert_eq!(planned.uts, NamespaceChoice::Join("/pins/uts".into()));
+        assert_eq!(planned.pid, NamespaceChoice::New);
+    }
+
+    #[test]
+    fn a_pod_on_the_nodes_network_has_the_nodes_name() {
+        let host = PodNamespaces { network: Sharing::Node, ipc: Sharing::Node, pid: PodPid::Node };
+        let planned = planned(host, ContainerPid::Pod).unwrap();
+        assert_eq!(planned.network, NamespaceChoice::Host);
+        assert_eq!(planned.ipc, NamespaceChoice::Host);
+        assert_eq!(planned.uts, NamespaceChoice::Host);
+        assert_eq!(planned.pid, NamespaceChoice::Host);
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_is_never_replaced() {
+        let gone = Places { network: None, ..places() };
+        let pod = PodSpec { namespaces: OWN, ..pod() };
+        assert!(matches!(plan(&pod, &container(), &gone), Err(Refusal::WrongState(_))));
+    }
+
+    #[test]
+    fn the_pid_namespace_follows_container_and_pod() {
+        let shared = PodNamespaces { pid: PodPid::Pod, ..OWN };
+        let joined = NamespaceChoice::Join("/pins/pid".into());
+        let of = ContainerPid::Of(ContainerId::from_bytes([1; 32]));
+        for (namespaces, pid, expected) in [
+            (OWN, ContainerPid::Container, Some(NamespaceChoice::New)),
+            (OWN, ContainerPid::Pod, None),
+            (OWN, ContainerPid::Node, Some(NamespaceChoice::Host)),
+            (OWN, of.clone(), Some(joined.clone())),
+            (OWN, ContainerPid::Target("abc".to_owned()), None),
+            (shared, ContainerPid::Pod, Some(joined)),
+            (shared, ContainerPid::Container, Some(NamespaceChoice::New)),
+        ] {
+            assert_eq!(
+                planned(namespaces, pid.clone()).ok().map(|planned| planned.pid),
+                expected,
+                "{pid:?}"
+            );
+        }
+    }
+}

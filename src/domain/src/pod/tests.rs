@@ -1,0 +1,93 @@
+use super::*;
+use crate::namespaces::PodNamespaces;
+use crate::security::PodSecurity;
+use crate::spec::PodMetadata;
+use std::collections::BTreeMap;
+
+fn at(nanoseconds: u64) -> Timestamp {
+    Timestamp::from_nanoseconds(nanoseconds)
+}
+
+fn pod(phase: PodPhase) -> PodRecord {
+    let metadata =
+        PodMetadata { name: "p".into(), namespace: "n".into(), uid: "u".into(), attempt: 0 };
+    let spec = PodSpec {
+        metadata,
+        hostname: String::new(),
+        log_directory: None,
+        dns: None,
+        port_mappings: Vec::new(),
+        labels: BTreeMap::new(),
+        annotations: BTreeMap::new(),
+        cgroup_parent: None,
+        sysctls: BTreeMap::new(),
+        namespaces: PodNamespaces::default(),
+        security: PodSecurity::default(),
+        runtime_handler: String::new(),
+    };
+    PodRecord {
+        id: PodId::from_bytes([1; 32]),
+        spec,
+        plan: PodPlan {
+            hostname: "p".into(),
+            resolv_conf: String::new(),
+            sysctls: BTreeMap::new(),
+            cgroup_parent: "/c".into(),
+        },
+        created: at(1),
+        boot: "b".into(),
+        attachments: Vec::new(),
+        phase,
+    }
+}
+
+fn phases() -> Vec<PodPhase> {
+    vec![
+        PodPhase::Creating,
+        PodPhase::Ready { addresses: Vec::new(), reaper: None },
+        PodPhase::NotReady { why: Downfall::Stopped, since: at(2) },
+        PodPhase::Removing,
+    ]
+}
+
+fn events() -> Vec<PodEvent> {
+    vec![
+        PodEvent::BroughtUp { addresses: Vec::new(), reaper: None },
+        PodEvent::BringUpFailed(at(3)),
+        PodEvent::Fell(Downfall::Rebooted, at(3)),
+        PodEvent::StopOrdered(at(3)),
+        PodEvent::RemoveOrdered,
+    ]
+}
+
+#[test]
+fn an_event_taken_and_said_again_changes_nothing() {
+    for phase in phases() {
+        for event in events() {
+            let Ok(Some(next)) = pod(phase.clone()).apply(event.clone()) else { continue };
+            if let Ok(Some(again)) = next.apply(event.clone()) {
+                panic!("{phase:?} + 2 * {event:?} = {:?}", again.phase);
+            }
+        }
+    }
+}
+
+#[test]
+fn removing_is_for_ever() {
+    for event in events() {
+        assert!(!matches!(pod(PodPhase::Removing).apply(event), Ok(Some(_))));
+    }
+}
+
+#[test]
+fn a_stop_is_success_in_every_phase() {
+    for phase in phases() {
+        assert!(pod(phase.clone()).apply(PodEvent::StopOrdered(at(3))).is_ok(), "{phase:?}");
+    }
+}
+
+#[test]
+fn a_ready_pod_is_not_removed_before_it_is_stopped() {
+    let ready = pod(PodPhase::Ready { addresses: Vec::new(), reaper: None });
+    assert!(ready.apply(PodEvent::RemoveOrdered).is_err());
+}

@@ -1,0 +1,490 @@
+//! One pull's conversation: follows redirects without carrying secrets along, tries again what may pass, and goes on to the
+//! next endpoint when one has no answer.
+
+use super::auth::{Authorizer, Challenge, Credentials, Refused};
+use super::blob::Blob;
+use super::hosts::{Endpoint, Role, Scope};
+use super::transport::{self, Origin, Outgoing, TlsOptions, Transport};
+use super::{Cause, RegistryError, Stage};
+use crate::digest;
+use crate::settings::ImageSettings;
+use cringle_domain::reference::{Digest, Reference, Selector};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
+use hyper::body::Incoming;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+const LONGEST_MANIFEST: u64 = 4 << 20;
+const LONGEST_MESSAGE: u64 = 64 << 10;
+const MOST_REDIRECTS: usize = 10;
+/// A registry that asks to wait longer is not waited for: the client will come again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+const ACCEPTED_MANIFESTS: &str = concat!(
+    "application/vnd.oci.image.index.v1+json, ",
+    "application/vnd.oci.image.manifest.v1+json, ",
+    "application/vnd.docker.distribution.manifest.list.v2+json, ",
+    "application/vnd.docker.distribution.manifest.v2+json"
+);
+
+/// What an image's registry and its mirrors are asked in one pull.
+#[derive(Debug)]
+pub(crate) struct Session {
+    reference: Reference,
+    transport: Transport,
+    retry: Retry,
+    servers: Vec<Server>,
+    /// TLS of other hosts in the settings, for redirects to them.
+    other_hosts: BTreeMap<String, TlsOptions>,
+}
+
+/// How often and how soon to try again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Retry {
+    pub(crate) attempts: u32,
+    pub(crate) first_delay: Duration,
+}
+
+#[derive(Debug)]
+struct Server {
+    endpoint: Endpoint,
+    authorizer: Authorizer,
+    /// It gave no answer in this pull.
+    is_down: AtomicBool,
+}
+
+/// A manifest or index with the type that it was sent as.
+#[derive(Debug)]
+pub(crate) struct Document {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) content_type: Option<String>,
+}
+
+/// A blob's answer, and who gave it.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) response: Response<Incoming>,
+    pub(super) host: String,
+}
+
+/// What to ask an endpoint for.
+#[derive(Debug)]
+struct Question<'a> {
+    path: &'a str,
+    accept: Option<&'static str>,
+    /// Leave off so many bytes at the beginning.
+    from: u64,
+}
+
+impl Session {
+    pub(crate) fn new(
+        settings: &ImageSettings,
+        reference: &Reference,
+        endpoints: Vec<Endpoint>,
+        credentials: Option<&Credentials>,
+    ) -> Self {
+        let path = reference.repository().path();
+        let servers = endpoints
+            .into_iter()
+            .map(|endpoint| Server {
+                authorizer: Authorizer::new(&endpoint, credentials, path),
+                endpoint,
+                is_down: AtomicBool::new(false),
+            })
+            .collect();
+        let other_hosts = settings
+            .registries
+            .iter()
+            .filter_map(|(host, set)| {
+                let roots = set.ca_file.iter().cloned().collect();
+                let tls = TlsOptions { roots, ..TlsOptions::default() };
+                (tls != TlsOptions::default()).then(|| (host.clone(), tls))
+            })
+            .collect();
+        Self {
+            reference: reference.clone(),
+            transport: Transport::new(settings.progress_timeout),
+            retry: Retry { attempts: settings.attempts, first_delay: settings.first_retry_delay },
+            servers,
+            other_hosts,
+        }
+    }
+
+    /// The manifest or index that the reference names, or one of that digest in the same repository.
+    pub(crate) async fn manifest(
+        &self,
+        digest: Option<&Digest>,
+    ) -> Result<Document, RegistryError> {
+        let wanted = digest.or(match self.reference.selector() {
+            Selector::Digest(digest) => Some(digest),
+            Selector::Tag(_) => None,
+        });
+        let name = match (wanted, self.reference.selector()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, Selector::Tag(tag)) => tag.to_string(),
+            (None, Selector::Digest(digest)) => digest.to_string(),
+        };
+        let path = format!("{}/manifests/{name}", self.reference.repository().path());
+        let question = Question { path: &path, accept: Some(ACCEPTED_MANIFESTS), from: 0 };
+        let mut failure = None;
+        for server in self.servers_for(wanted.is_some()) {
+            if !server.is_wanted_after(failure.as_ref()) {
+                continue;
+            }
+            match self.read_manifest(server, &question, wanted).await {
+                Ok(document) => return Ok(document),
+                Err(cause) => {
+                    keep_the_better(&mut failure, self.failed(Stage::Manifest, server, cause))
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.nobody(Stage::Manifest)))
+    }
+
+    /// A small blob, whole and checked.
+    pub(crate) async fn blob_bytes(
+        &self,
+        stage: Stage,
+        digest: &Digest,
+        size: u64,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let mut blob = Blob::new(self, stage, digest, size);
+        let mut bytes = Vec::new();
+        while let Some(piece) = blob.next().await? {
+            bytes.extend_from_slice(&piece);
+        }
+        Ok(bytes)
+    }
+
+    /// A blob as a stream.
+    pub(crate) fn blob<'a>(&'a self, stage: Stage, digest: &'a Digest, size: u64) -> Blob<'a> {
+        Blob::new(self, stage, digest, size)
+    }
+
+    /// The answer to a request for a blob from that byte on.
+    pub(super) async fn open_blob(
+        &self,
+        stage: Stage,
+        digest: &Digest,
+        from: u64,
+    ) -> Result<Opened, RegistryError> {
+        let path = format!("{}/blobs/{digest}", self.reference.repository().path());
+        let question = Question { path: &path, accept: None, from };
+        let mut failure = None;
+        for server in self.servers_for(true) {
+            if !server.is_wanted_after(failure.as_ref()) {
+                continue;
+            }
+            match self.ask(server, &question).await {
+                Ok(response) => {
+                    let host = server.endpoint.origin.authority().to_owned();
+                    return Ok(Opened { response, host });
+                }
+                Err(cause) => keep_the_better(&mut failure, self.failed(stage, server, cause)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| self.nobody(stage)))
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(super) fn retry(&self) -> Retry {
+        self.retry
+    }
+
+    pub(super) fn error(&self, stage: Stage, host: &str, cause: Cause) -> RegistryError {
+        RegistryError { stage, reference: self.reference.to_string(), host: host.to_owned(), cause }
+    }
+
+    /// The servers to ask, those that were down last: they may be back.
+    fn servers_for(&self, by_digest: bool) -> impl Iterator<Item = &Server> {
+        let serves = move |server: &&Server| match server.endpoint.scope {
+            Scope::All | Scope::Fallback => true,
+            Scope::Content => by_digest,
+            Scope::Tags => !by_digest,
+        };
+        let down = |server: &&Server| server.is_down.load(Ordering::Relaxed);
+        let up = self.servers.iter().filter(serves).filter(move |server| !down(server));
+        up.chain(self.servers.iter().filter(serves).filter(down))
+    }
+
+    async fn read_manifest(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        wanted: Option<&Digest>,
+    ) -> Result<Document, Cause> {
+        let response = self.ask(server, question).await?;
+        let text_of = |name: &str| {
+            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        let content_type = text_of("content-type");
+        let announced = text_of("docker-content-digest");
+        let bytes = self.transport.read(response.into_body(), LONGEST_MANIFEST).await?;
+        // A tag's digest is what the registry announces; the body must be that.
+        let announced: Option<Digest> = match (wanted, announced) {
+            (Some(_), _) | (None, None) => None,
+            (None, Some(text)) => Some(
+                text.parse()
+                    .map_err(|_malformed| Cause::Protocol("it announces a malformed digest"))?,
+            ),
+        };
+        let expected = wanted.or(announced.as_ref());
+        let algorithm = digest::algorithm_of(expected);
+        let found = digest::of(algorithm, &bytes);
+        match expected {
+            Some(expected) if *expected != found => {
+                Err(Cause::Digest { expected: expected.to_string(), found: found.to_string() })
+            }
+            Some(_) | None => Ok(Document { bytes, digest: found, content_type }),
+        }
+    }
+
+    /// Asks one server, again and again while there is hope.
+    async fn ask(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+    ) -> Result<Response<Incoming>, Cause> {
+        let mut delay = self.retry.first_delay;
+        let mut attempt = 1;
+        loop {
+            let Failure { cause, wait } = match self.ask_once(server, question).await {
+                Ok(response) => {
+                    server.is_down.store(false, Ordering::Relaxed);
+                    return Ok(response);
+                }
+                Err(failure) => failure,
+            };
+            // Where others may have the same content, no time is lost on one that can't be reached.
+            let again = cause.is_passing() && (self.servers.len() == 1 || !cause.is_unreachable());
+            if attempt >= self.retry.attempts || !again {
+                server.is_down.store(cause.is_unreachable(), Ordering::Relaxed);
+                return Err(cause);
+            }
+            tracing::debug!(host = server.endpoint.origin.authority(), %cause, attempt, "asking again");
+            tokio::time::sleep(wait.unwrap_or_else(|| jittered(delay)).min(LONGEST_WAIT)).await;
+            attempt += 1;
+            delay *= 2;
+        }
+    }
+
+    async fn ask_once(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let first = server.url(question.path)?;
+        let mut authorised = 0;
+        loop {
+            let standing = server.authorizer.current().await;
+            let response = self.follow(server, question, first.clone(), standing.header).await?;
+            let status = response.status();
+            if status == StatusCode::UNAUTHORIZED && authorised < 2 {
+                let challenge = Challenge::from_headers(response.headers());
+                let message = self.message(response).await;
+                let refused = Refused { challenge, generation: standing.generation, message };
+                server.authorizer.renew(&self.transport, &server.endpoint, refused).await?;
+                authorised += 1;
+                continue;
+            }
+            return self.judge(response).await;
+        }
+    }
+
+    /// Sends the request and follows redirects. Secrets and the endpoint's own headers go to the endpoint only.
+    async fn follow(
+        &self,
+        server: &Server,
+        question: &Question<'_>,
+        first: Uri,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let mut uri = first;
+        for _ in 0..=MOST_REDIRECTS {
+            let origin = Origin::of(&uri).ok_or(Cause::Protocol("a URL without a host"))?;
+            let is_home = origin == server.endpoint.origin;
+            let mut outgoing = Outgoing::get(uri.clone());
+            if is_home {
+                outgoing.headers.extend(server.endpoint.headers.clone());
+                outgoing
+                    .headers
+                    .extend(authorization.clone().map(|value| (header::AUTHORIZATION, value)));
+            }
+            question.add_headers(&mut outgoing.headers)?;
+            let tls = if is_home {
+                Some(&server.endpoint.tls)
+            } else {
+                self.other_hosts.get(origin.authority())
+            };
+            let response = self.transport.send(outgoing, tls).await?;
+            if !is_redirect(response.status()) {
+                // A challenge from elsewhere is none for us.
+                if !is_home && response.status() == StatusCode::UNAUTHORIZED {
+                    let message = self.message(response).await;
+                    return Err(Cause::Denied { status: 401, message }.into());
+                }
+                return Ok(response);
+            }
+            uri = next_location(&server.endpoint.origin, &uri, &response)?;
+        }
+        Err(Cause::Redirect { location: uri.to_string(), problem: "too many redirects" }.into())
+    }
+
+    async fn judge(&self, response: Response<Incoming>) -> Result<Response<Incoming>, Failure> {
+        let code = response.status();
+        let status = code.as_u16();
+        if matches!(status, 200 | 206) {
+            // Content is addressed by its digest: no one may encode it again.
+            let encoding = response.headers().get(header::CONTENT_ENCODING);
+            return match encoding.map(HeaderValue::as_bytes) {
+                None | Some(b"" | b"identity") => Ok(response),
+                Some(_) => {
+                    Err(Cause::Protocol("the answer has a content encoding nobody asked for")
+                        .into())
+                }
+            };
+        }
+        let wait = retry_after(response.headers());
+        let message = self.message(response).await;
+        let cause = match status {
+            404 => Cause::NotFound,
+            401 | 403 => Cause::Denied { status, message },
+            _ => Cause::Status { status, message },
+        };
+        Err(Failure { cause, wait })
+    }
+
+    async fn message(&self, response: Response<Incoming>) -> String {
+        // What can't be read says nothing.
+        let bytes =
+            self.transport.read(response.into_body(), LONGEST_MESSAGE).await.unwrap_or_default();
+        transport::message(&bytes)
+    }
+
+    fn failed(&self, stage: Stage, server: &Server, cause: Cause) -> RegistryError {
+        self.error(stage, server.endpoint.origin.authority(), cause)
+    }
+
+    fn nobody(&self, stage: Stage) -> RegistryError {
+        let host = self.reference.repository().registry();
+        self.error(stage, host, Cause::Protocol("no endpoint serves this"))
+    }
+}
+
+impl Server {
+    fn url(&self, path: &str) -> Result<Uri, Cause> {
+        // A mirror of many registries must know which one is meant.
+        let query = match self.endpoint.role {
+            Role::Mirror => format!("?ns={}", self.endpoint.registry),
+            Role::Registry => String::new(),
+        };
+        format!("{}/{path}{query}", self.endpoint.base)
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| Cause::Request(error.into()))
+    }
+
+    /// The other scheme of a host is tried only if the first one got no answer.
+    fn is_wanted_after(&self, failure: Option<&RegistryError>) -> bool {
+        self.endpoint.scope != Scope::Fallback
+            || failure.is_none_or(|failure| {
+                matches!(failure.cause, Cause::Connect { .. } | Cause::Status { status: 400, .. })
+            })
+    }
+}
+
+impl Question<'_> {
+    fn add_headers(&self, headers: &mut HeaderMap) -> Result<(), Cause> {
+        if let Some(accept) = self.accept {
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        }
+        if self.from > 0 {
+            let range = HeaderValue::try_from(format!("bytes={}-", self.from))
+                .map_err(|error| Cause::Request(error.into()))?;
+            headers.insert(header::RANGE, range);
+        }
+        Ok(())
+    }
+}
+
+/// A failed attempt, and how long the server wants to be left alone.
+struct Failure {
+    cause: Cause,
+    wait: Option<Duration>,
+}
+
+impl From<Cause> for Failure {
+    fn from(cause: Cause) -> Self {
+        Self { cause, wait: None }
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+fn next_location(home: &Origin, from: &Uri, response: &Response<Incoming>) -> Result<Uri, Cause> {
+    let location = response
+        .headers()
+        .get(header::LOCATION)
+        .and_then(|value| value.to_str().ok())
+        .ok_or(Cause::Protocol("a redirect to nowhere"))?;
+    let refused = |problem| Cause::Redirect { location: without_query(location), problem };
+    let next = resolve(from, location).ok_or_else(|| refused("it is not a URL"))?;
+    let target = Origin::of(&next).ok_or_else(|| refused("it is not a URL of HTTP"))?;
+    let is_downgrade = Origin::of(from).is_some_and(|from| from.is_https()) && !target.is_https();
+    if is_downgrade {
+        return Err(refused("it gives up encryption"));
+    }
+    transport::check_target(home, &target).map_err(refused)?;
+    Ok(next)
+}
+
+fn resolve(base: &Uri, location: &str) -> Option<Uri> {
+    let scheme = base.scheme_str()?;
+    let authority = base.authority()?;
+    if location.contains("://") && !location.starts_with('/') {
+        return location.parse().ok();
+    }
+    if let Some(rest) = location.strip_prefix("//") {
+        return format!("{scheme}://{rest}").parse().ok();
+    }
+    if location.starts_with('/') {
+        return format!("{scheme}://{authority}{location}").parse().ok();
+    }
+    let directory = base.path().rsplit_once('/').map_or("", |(directory, _)| directory);
+    format!("{scheme}://{authority}{directory}/{location}").parse().ok()
+}
+
+/// Signed URLs carry their secret in the query.
+fn without_query(location: &str) -> String {
+    location.split('?').next().unwrap_or_default().chars().take(200).collect()
+}
+
+/// Seconds only; a date would need both clocks to be right.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Between half and all of the delay, so that many nodes don't come again at the same time.
+pub(super) fn jittered(delay: Duration) -> Duration {
+    let mut byte = [0];
+    let filled = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK);
+    let share = if filled == Ok(1) { u32::from(byte[0]) } else { 255 };
+    delay / 2 + delay * share / 510
+}
+
+/// An answer, even a refusal, says more than no answer; and the registry's own more than a mirror's.
+fn keep_the_better(kept: &mut Option<RegistryError>, new: RegistryError) {
+    let is_better = match kept {
+        None => true,
+        Some(old) => old.cause.is_unreachable() || !new.cause.is_unreachable(),
+    };
+    if is_better {
+        *kept = Some(new);
+    }
+}

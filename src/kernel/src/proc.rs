@@ -1,0 +1,101 @@
+//! What `/proc` says about processes, and a procfs to write to that nobody could have mounted something over.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use crate::error::{Result, SystemError};
+use crate::mount::{self, Attributes};
+
+/// `PROC_SUPER_MAGIC` of `linux/magic.h`.
+const PROC: libc::c_long = 0x9fa0;
+
+/// Whether an open path is on a procfs.
+///
+/// # Errors
+/// The kernel refused.
+pub fn is_procfs(place: impl AsFd) -> Result<bool> {
+    let filesystem =
+        rustix::fs::fstatfs(place).map_err(|error| SystemError::new("fstatfs", "", error))?;
+    Ok(filesystem.f_type == PROC)
+}
+
+/// A procfs of the caller's PID namespace that is mounted nowhere: what is opened below it is the true file.
+///
+/// # Errors
+/// The caller may not mount.
+pub fn detached() -> Result<OwnedFd> {
+    mount::filesystem(c"proc", &[], Attributes::NONE)
+}
+
+/// The state letter and the start time, in ticks since boot, of a process. With its id, the start time is an identity.
+///
+/// # Errors
+/// The process is gone, or `/proc` is not there.
+pub fn stat(pid: i32) -> Result<Stat> {
+    let path = format!("/proc/{pid}/stat");
+    let text =
+        std::fs::read(&path).map_err(|error| SystemError::new("read", path.clone(), error))?;
+    parse_stat(&text)
+        .ok_or_else(|| SystemError::new("read", path, io::Error::from(io::ErrorKind::InvalidData)))
+}
+
+/// What is used of `/proc/PID/stat`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// `R`, `S`, `Z`, …
+    pub state: char,
+    /// The parent's process id.
+    pub parent: i32,
+    /// The session's id.
+    pub session: i32,
+    /// Ticks since boot at which it started.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// Whether the process has ended and was not reaped yet.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+}
+
+/// The command may hold blanks and parentheses, so what follows its *last* parenthesis is parsed.
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let end = text.iter().rposition(|&byte| byte == b')')?;
+    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let _group = fields.next()?;
+    let session = fields.next()?.parse().ok()?;
+    // Four fields were taken, of which the first is number 3; the start time is number 22.
+    let start_time = fields.nth(15)?.parse().ok()?;
+    Some(Stat { state, parent, session, start_time })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_with_parentheses_does_not_confuse() {
+        let line = b"12 (a) b) (c) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2\n";
+        let stat = parse_stat(line).unwrap();
+        assert_eq!(stat, Stat { state: 'S', parent: 3, session: 5, start_time: 987_654 });
+        assert_eq!(parse_stat(b"12 (x) S 1"), None);
+    }
+
+    #[test]
+    fn the_own_start_time_is_after_that_of_the_parent() {
+        let own = stat(i32::try_from(std::process::id()).unwrap()).unwrap();
+        assert!(stat(own.parent).unwrap().start_time <= own.start_time);
+        assert!(!own.is_zombie());
+    }
+
+    #[test]
+    fn a_detached_procfs_is_a_procfs_and_a_tmpfs_is_none() {
+        assert!(is_procfs(detached().unwrap()).unwrap());
+        assert!(!is_procfs(std::fs::File::open("/dev/null").unwrap()).unwrap());
+    }
+}

@@ -1,0 +1,227 @@
+//! A plan as an OCI bundle: the `config.json` that shims read.
+//!
+//! Only a translation: whatever is decided is in the plan, whatever is done is the shim's. The seccomp profile is spliced into
+//! the document as text, because it is the largest part of it and the same for nearly all containers.
+//!
+//! Annotations of pods and containers stay out of the document: nothing that a user wrote steers a shim.
+
+mod linux;
+mod mounts;
+mod process;
+mod profiles;
+
+use cringle_domain::id::PodId;
+use cringle_domain::plan::ContainerPlan;
+use cringle_domain::planner;
+use cringle_domain::refusal::Refusal;
+use cringle_domain::resources::Resources;
+use cringle_proto_shim::{REAPER_ROLE, ROLE_ANNOTATION};
+use cringle_store::atomic;
+use oci_spec::OciSpecError;
+use oci_spec::runtime::{Linux, LinuxResources, Process, Root, RootBuilder, Spec, SpecBuilder};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+pub use profiles::ProfileError;
+
+/// The file of a bundle that shims read.
+pub const CONFIG: &str = "config.json";
+/// The directory of a bundle that the shim mounts the root on.
+pub const ROOTFS: &str = "rootfs";
+/// The version of the runtime specification that the documents follow.
+const VERSION: &str = "1.2.1";
+/// Larger documents are not ours.
+const LARGEST_CONFIG: u64 = 16 << 20;
+
+/// A bundle that could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// The client's seccomp profile cannot be used. Code InvalidArgument.
+    #[error("failed to use seccomp profile \"{}\"", path.display())]
+    Profile {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ProfileError,
+    },
+    /// The request is wrong.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The plan has no form as a document. Code Internal.
+    #[error("failed to express the plan as a runtime spec")]
+    Express(#[from] OciSpecError),
+    /// The document could not be written down or understood. Code Internal.
+    #[error("failed to encode or decode {}", path.display())]
+    Encode {
+        /// The document.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The file could not be read or written. Code Internal.
+    #[error("failed to {action} \"{}\"", path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The file system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Writes `config.json` of a new container into its bundle directory.
+///
+/// # Errors
+/// If the profile asked for cannot be used, or the file not be written.
+pub fn write(directory: &Path, plan: &ContainerPlan) -> Result<(), BundleError> {
+    let profile = profiles::of(&plan.seccomp, plan.process.capabilities.bounding)?;
+    let spec = container_spec(plan)?;
+    let linux = linux::of(plan)?;
+    create(&directory.join(CONFIG), &Document::new(&spec, &linux, profile.as_deref()))
+}
+
+/// Writes a spec to a file that is not there yet.
+///
+/// # Errors
+/// If it is there, or cannot be written.
+pub fn write_new(path: &Path, spec: &Spec) -> Result<(), BundleError> {
+    create(path, spec)
+}
+
+/// The spec of a pod's reaper: PID 1 of a new PID namespace, with nothing to run and nothing to reach.
+///
+/// # Errors
+/// Only by a bug.
+pub fn reaper_spec(pod: &PodId, cgroup: &str) -> Result<Spec, BundleError> {
+    let annotations = [
+        (ROLE_ANNOTATION.to_owned(), REAPER_ROLE.to_owned()),
+        ("dev.cringle.pod".to_owned(), pod.to_string()),
+    ];
+    Ok(SpecBuilder::default()
+        .version(VERSION)
+        .root(root(true)?)
+        .process(process::of_reaper()?)
+        .mounts(vec![])
+        .annotations(HashMap::from(annotations))
+        .linux(linux::of_reaper(cgroup)?)
+        .build()?)
+}
+
+/// The process of a further program in a container: what its first process is but for the command, without a terminal.
+///
+/// # Errors
+/// If the bundle cannot be read, or no program can be called so.
+pub fn exec_process(directory: &Path, command: Vec<String>) -> Result<Process, BundleError> {
+    #[derive(Deserialize)]
+    struct First {
+        process: Process,
+    }
+    let path = directory.join(CONFIG);
+    let command = planner::command_line(command, "cmd")?;
+    let First { mut process } = decode(&path, &read(&path)?)?;
+    process.set_args(Some(command)).set_terminal(Some(false));
+    Ok(process)
+}
+
+/// Limits as a document, for an update.
+///
+/// # Errors
+/// If a limit is larger than a document can say.
+pub fn resources(resources: &Resources) -> Result<LinuxResources, BundleError> {
+    linux::resources(resources, &[])
+}
+
+/// Replaces the limits of a container that has not started; what devices it may use stays.
+///
+/// # Errors
+/// If the bundle cannot be read or written.
+pub fn rewrite_resources(directory: &Path, limits: &Resources) -> Result<(), BundleError> {
+    let path = directory.join(CONFIG);
+    let failed = |source| BundleError::Encode { path: path.clone(), source };
+    let mut document: serde_json::Value = decode(&path, &read(&path)?)?;
+    let place = &mut document["linux"]["resources"];
+    let devices = place["devices"].take();
+    *place = serde_json::to_value(resources(limits)?).map_err(failed)?;
+    if !devices.is_null() {
+        place["devices"] = devices;
+    }
+    let text = serde_json::to_vec(&document).map_err(failed)?;
+    atomic::replace(&path, &text)
+        .map_err(|source| BundleError::File { action: "write", path: path.clone(), source })
+}
+
+/// Everything but `linux`, which the document brings in with its profile.
+fn container_spec(plan: &ContainerPlan) -> Result<Spec, BundleError> {
+    let mut spec = SpecBuilder::default()
+        .version(VERSION)
+        .root(root(plan.rootfs != cringle_domain::mounts::Access::ReadWrite)?)
+        .process(process::of(&plan.process)?)
+        .mounts(mounts::of(&plan.mounts)?)
+        .build()?;
+    spec.set_linux(None).set_hostname(None).set_annotations(None);
+    Ok(spec)
+}
+
+fn root(readonly: bool) -> Result<Root, BundleError> {
+    Ok(RootBuilder::default().path(ROOTFS).readonly(readonly).build()?)
+}
+
+/// A spec with its profile as text.
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(flatten)]
+    spec: &'a Spec,
+    linux: Confined<'a>,
+}
+
+#[derive(Serialize)]
+struct Confined<'a> {
+    #[serde(flatten)]
+    linux: &'a Linux,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seccomp: Option<&'a RawValue>,
+}
+
+impl<'a> Document<'a> {
+    fn new(spec: &'a Spec, linux: &'a Linux, seccomp: Option<&'a RawValue>) -> Self {
+        Self { spec, linux: Confined { linux, seccomp } }
+    }
+}
+
+fn create(path: &Path, document: &impl Serialize) -> Result<(), BundleError> {
+    let text = serde_json::to_vec(document)
+        .map_err(|source| BundleError::Encode { path: path.to_owned(), source })?;
+    // The directory is the container's own and new: nobody reads the file before the shim is told to.
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(&text))
+        .map_err(|source| BundleError::File { action: "write", path: path.to_owned(), source })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, BundleError> {
+    use std::io::Read;
+    let mut text = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(LARGEST_CONFIG).read_to_end(&mut text))
+        .map_err(|source| BundleError::File { action: "read", path: path.to_owned(), source })?;
+    Ok(text)
+}
+
+fn decode<'a, T: Deserialize<'a>>(path: &Path, text: &'a [u8]) -> Result<T, BundleError> {
+    serde_json::from_slice(text)
+        .map_err(|source| BundleError::Encode { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

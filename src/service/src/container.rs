@@ -1,0 +1,91 @@
+//! Containers: one file per verb, and what a container is in memory.
+
+pub mod create;
+pub mod exec;
+pub mod list;
+pub mod logs;
+pub mod remove;
+pub mod start;
+pub mod stop;
+pub mod update;
+
+mod account;
+mod places;
+
+use crate::Error;
+use crate::index::Indexed;
+use crate::supervisor::Supervisor;
+use cringle_domain::container::ContainerRecord;
+use cringle_domain::id::{ContainerId, PodId};
+use cringle_domain::spec::ContainerMetadata;
+use cringle_store::tracked::Tracked;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use tokio::sync::Mutex;
+
+/// A container in memory.
+#[derive(Debug)]
+pub struct Container {
+    id: ContainerId,
+    pub(crate) tracked: Tracked<ContainerRecord>,
+    /// One operation at a time: start, update, remove. Stop is an order and takes it not.
+    pub(crate) operation: Mutex<()>,
+    /// The shim, while there is one.
+    supervisor: StdMutex<Option<Supervisor>>,
+    /// Whether a client has had the answer to the request that made it.
+    claimed: AtomicBool,
+}
+
+impl Container {
+    pub(crate) fn new(tracked: Tracked<ContainerRecord>) -> Self {
+        Self {
+            id: tracked.now().id.clone(),
+            tracked,
+            operation: Mutex::new(()),
+            supervisor: StdMutex::new(None),
+            claimed: AtomicBool::new(false),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn container_id(&self) -> &ContainerId {
+        &self.id
+    }
+
+    /// Its last published record.
+    #[must_use]
+    pub fn record(&self) -> Arc<ContainerRecord> {
+        self.tracked.now()
+    }
+
+    pub(crate) fn supervisor(&self) -> Option<Supervisor> {
+        self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn supervise(&self, supervisor: Option<Supervisor>) {
+        *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = supervisor;
+    }
+
+    /// Notes that a client has it; answers whether none had before.
+    pub(crate) fn hand_over(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Indexed for Container {
+    type Name = (PodId, ContainerMetadata);
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn name(&self) -> Self::Name {
+        let record = self.tracked.now();
+        (record.pod.clone(), record.spec.metadata.clone())
+    }
+
+    fn absent(id: &str) -> Error {
+        Error::NoSuchContainer(id.to_owned())
+    }
+}

@@ -1,0 +1,58 @@
+//! RemoveContainer: a container gone, its log file kept. Success on one that is gone.
+
+use super::Container;
+use crate::{Error, Service};
+use cringle_domain::container::ContainerEvent;
+use cringle_domain::snapshot::SnapshotKey;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Service {
+    /// Stops a container at once if it runs, and removes it. An unknown one is removed.
+    ///
+    /// # Errors
+    /// If something would not go; then it is still there, and the next call goes on.
+    pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+        let container = match self.containers.find(id) {
+            Ok(container) => container,
+            Err(Error::NoSuchContainer(_)) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let service = Arc::clone(self);
+        crate::detached::detached(async move { service.remove_found_container(&container).await })
+            .await
+    }
+
+    pub(crate) async fn remove_found_container(&self, container: &Arc<Container>) -> Result<(), Error> {
+        let _operation = container.operation.lock().await;
+        self.stop_found_container(container, Duration::ZERO).await?;
+        container.tracked.advance(ContainerEvent::RemoveOrdered).await?;
+        self.dissolve(container).await
+    }
+
+    /// Takes away everything that the record of a container names, then the record. Idempotent.
+    pub(crate) async fn dissolve(&self, container: &Container) -> Result<(), Error> {
+        let id = container.container_id();
+        if let Some(supervisor) = container.supervisor() {
+            if let Err(error) = supervisor.delete().await {
+                let error = crate::error::chain(&error);
+                tracing::warn!(container = %id, error, "shim did not delete; ended by force");
+            }
+            container.supervise(None);
+        }
+        self.end_shim(id).await?;
+        self.remove_cgroup(&container.record().cgroup)?;
+        crate::teardown::remove_tree(&self.layout.bundle(id))?;
+        crate::teardown::remove_tree(&self.layout.container_volumes(id))?;
+        self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| Error::Images {
+            action: format!("remove the writable layer of container {id}"),
+            source,
+        })?;
+        container
+            .tracked
+            .forget()
+            .map_err(|source| Error::file("remove record", container.tracked.path(), source))?;
+        self.containers.remove(container);
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! What can go wrong in a use case. `daemon/rpc/status.rs` gives each its gRPC code.
+
+use crate::supervisor::{ExecError, SupervisorError};
+use cringle_domain::container::ContainerRefusal;
+use cringle_domain::id::{ContainerId, PodId};
+use cringle_domain::pod::PodRefusal;
+use cringle_domain::refusal::Refusal;
+use cringle_image::PullError;
+use cringle_kernel::error::SystemError;
+use cringle_network::{AttachError, PlanError};
+use cringle_store::format::FormatError;
+use cringle_store::holds::HoldsError;
+use cringle_store::tracked::AdvanceError;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A use case that failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is wrong, or asks for what is not offered.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No pod of that id. Code NotFound.
+    #[error("no pod \"{0}\"")]
+    NoSuchPod(String),
+    /// No container of that id. Code NotFound.
+    #[error("no container \"{0}\"")]
+    NoSuchContainer(String),
+    /// The image of a container is not here. Code NotFound.
+    #[error("no image \"{0}\" on this node")]
+    NoSuchImage(String),
+    /// A prefix that several ids have. Code InvalidArgument.
+    #[error("\"{0}\" is the beginning of more than one id")]
+    AmbiguousId(String),
+    /// A pod of that name is there. Code AlreadyExists.
+    #[error("pod \"{name}\" exists already: {pod}")]
+    PodExists {
+        /// Namespace, name, uid and attempt.
+        name: String,
+        /// Its id.
+        pod: PodId,
+    },
+    /// A container of that name is there. Code AlreadyExists.
+    #[error("container \"{name}\" exists already in its pod: {container}")]
+    ContainerExists {
+        /// Name and attempt.
+        name: String,
+        /// Its id.
+        container: ContainerId,
+    },
+    /// Another request for the same name, but with other content, is being carried out. Code Aborted.
+    #[error("another request for \"{0}\" with other content is being carried out")]
+    Busy(String),
+    /// The pod can't take containers. Code FailedPrecondition.
+    #[error("pod {0} is not ready")]
+    PodNotReady(PodId),
+    /// The container does not run. Code FailedPrecondition.
+    #[error("container {0} is not running")]
+    NotRunning(ContainerId),
+    /// The pod's phase does not allow it. Code FailedPrecondition.
+    #[error(transparent)]
+    PodPhase(PodRefusal),
+    /// The container's phase does not allow it. Code FailedPrecondition.
+    #[error(transparent)]
+    ContainerPhase(ContainerRefusal),
+    /// A record could not be written or read. Code Internal.
+    #[error("failed to keep the record of {object}")]
+    Record {
+        /// The pod or container.
+        object: String,
+        /// Why.
+        #[source]
+        source: FormatError,
+    },
+    /// A file of the daemon's own could not be written, made or removed. Code Internal, or ResourceExhausted if the
+    /// file system is full.
+    #[error("failed to {action} \"{}\"", path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The file system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The journal of a pod could not be kept. Code Internal.
+    #[error(transparent)]
+    Holds(#[from] HoldsError),
+    /// The namespaces of a pod could not be made. Code Internal.
+    #[error("failed to make the namespaces of pod {pod}")]
+    Namespaces {
+        /// The pod.
+        pod: PodId,
+        /// The kernel's answer.
+        #[source]
+        source: SystemError,
+    },
+    /// Something of the kernel's could not be used. Code Internal.
+    #[error("failed to {action}")]
+    Kernel {
+        /// What was attempted, and on what.
+        action: String,
+        /// The kernel's answer.
+        #[source]
+        source: SystemError,
+    },
+    /// A cgroup could not be used. Code Internal.
+    #[error(transparent)]
+    Cgroup(cringle_kernel::cgroup::CgroupError),
+    /// No network is configured, or it cannot be used. Code Unavailable.
+    #[error(transparent)]
+    NetworkPlan(#[from] PlanError),
+    /// A network could not be attached or detached. Code Internal, or Unavailable if it may go later.
+    #[error(transparent)]
+    Network(#[from] AttachError),
+    /// A pull failed.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// The image store failed. Code Internal.
+    #[error("failed to {action}")]
+    Images {
+        /// What was attempted, and on what.
+        action: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A bundle could not be made from a plan.
+    #[error(transparent)]
+    Bundle(#[from] crate::bundle::BundleError),
+    /// The shim of a container failed. Code Internal.
+    #[error("shim of container {container} failed")]
+    Supervisor {
+        /// The container.
+        container: String,
+        /// Why.
+        #[source]
+        source: SupervisorError,
+    },
+    /// A container could not be started. Code Internal.
+    #[error("failed to start container {container}")]
+    Start {
+        /// The container.
+        container: ContainerId,
+        /// Why.
+        #[source]
+        source: SupervisorError,
+    },
+    /// A program could not be executed in a container.
+    #[error("failed to execute in container {container}")]
+    Exec {
+        /// The container.
+        container: ContainerId,
+        /// Why.
+        #[source]
+        source: ExecError,
+    },
+    /// The operation that this request joined failed.
+    #[error(transparent)]
+    Joined(Arc<Error>),
+    /// A bug: the operation's task panicked. Code Internal.
+    #[error("internal error: an operation ended abnormally")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+impl Error {
+    /// A failure with a file of our own.
+    pub fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::File { action, path: path.into(), source }
+    }
+
+    /// A failure with something of the kernel's.
+    pub fn kernel(action: impl Into<String>, source: SystemError) -> Self {
+        Self::Kernel { action: action.into(), source }
+    }
+}
+
+impl From<AdvanceError<PodRefusal>> for Error {
+    fn from(error: AdvanceError<PodRefusal>) -> Self {
+        match error {
+            AdvanceError::Refused(refusal) => Self::PodPhase(refusal),
+            AdvanceError::Encode(source) => Self::Record { object: "a pod".to_owned(), source },
+            AdvanceError::Write { path, source } => Self::file("write record", path, source),
+        }
+    }
+}
+
+impl From<AdvanceError<ContainerRefusal>> for Error {
+    fn from(error: AdvanceError<ContainerRefusal>) -> Self {
+        match error {
+            AdvanceError::Refused(refusal) => Self::ContainerPhase(refusal),
+            AdvanceError::Encode(source) => {
+                Self::Record { object: "a container".to_owned(), source }
+            }
+            AdvanceError::Write { path, source } => Self::file("write record", path, source),
+        }
+    }
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,36 @@
+//! The use cases: what the daemon does for each request, one file per verb.
+//!
+//! A request that changes something runs in a task of its own ([`detached`]): a client that hangs up does not cut a
+//! procedure in half. An object is changed by one operation at a time; lists and status read the last published snapshot
+//! and wait for nobody.
+//!
+//! - [`pod`] and [`container`]: one file per verb.
+//! - [`index`]: who is there, by id, prefix and name; [`claims`]: joins a retry to the operation in flight.
+//! - [`supervisor`]: the client of a shim; [`bundle`]: a plan as an OCI bundle.
+//! - [`teardown`]: the one function that gives a pod's holds back.
+//! - [`recover`], [`sweep`]: what a start does with what it finds.
+
+pub mod bundle;
+pub mod supervisor;
+
+mod cgroups;
+pub mod claims;
+pub mod clock;
+pub mod detached;
+pub mod error;
+pub mod index;
+
+pub mod container;
+pub mod parents;
+pub mod pod;
+pub mod recover;
+pub mod settings;
+pub mod sweep;
+pub mod teardown;
+
+mod host;
+mod service;
+
+pub use error::Error;
+pub use service::Service;
+pub use settings::{ServiceSettings, Writes};

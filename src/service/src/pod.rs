@@ -1,0 +1,111 @@
+//! Pods: one file per verb, and what a pod is in memory.
+
+pub mod list;
+pub mod remove;
+pub mod run;
+pub mod stop;
+
+mod files;
+mod namespaces;
+mod reaper;
+
+pub(crate) use reaper::end as end_reaper;
+
+use crate::Error;
+use crate::index::Indexed;
+use cringle_domain::id::PodId;
+use cringle_domain::pod::{PodPhase, PodRecord};
+use cringle_domain::spec::PodMetadata;
+use cringle_store::holds::Holds;
+use cringle_store::tracked::Tracked;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::{Mutex, RwLock};
+
+/// One thing that a pod has of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hold {
+    /// Its directory of run-time files.
+    Directory,
+    /// The pin of its network namespace.
+    Network,
+    /// The pin of its IPC namespace.
+    Ipc,
+    /// The pin of its UTS namespace.
+    Uts,
+    /// The tmpfs that is its /dev/shm.
+    Shm,
+    /// Its attachment to the network of that place in its record.
+    Attachment(usize),
+    /// The process that is PID 1 of its shared PID namespace, under its shim.
+    Reaper,
+}
+
+/// A pod in memory.
+#[derive(Debug)]
+pub struct Pod {
+    id: PodId,
+    pub(crate) tracked: Tracked<PodRecord>,
+    /// Making a container takes it shared, stopping the pod takes it alone.
+    pub(crate) gate: RwLock<()>,
+    pub(crate) holds: Mutex<Holds<Hold>>,
+    /// Whether a client has had the answer to the request that made it.
+    claimed: AtomicBool,
+}
+
+impl Pod {
+    pub(crate) fn new(tracked: Tracked<PodRecord>, holds: Holds<Hold>) -> Self {
+        Self {
+            id: tracked.now().id.clone(),
+            tracked,
+            gate: RwLock::new(()),
+            holds: Mutex::new(holds),
+            claimed: AtomicBool::new(false),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn pod_id(&self) -> &PodId {
+        &self.id
+    }
+
+    /// Its last published record.
+    #[must_use]
+    pub fn record(&self) -> Arc<PodRecord> {
+        self.tracked.now()
+    }
+
+    /// Whether it can take containers.
+    pub(crate) fn is_ready(&self) -> bool {
+        matches!(self.tracked.now().phase, PodPhase::Ready { .. })
+    }
+
+    /// Notes that a client has it; answers whether none had before.
+    pub(crate) fn hand_over(&self) -> bool {
+        !self.claimed.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Indexed for Pod {
+    type Name = PodMetadata;
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn name(&self) -> PodMetadata {
+        self.tracked.now().spec.metadata.clone()
+    }
+
+    fn absent(id: &str) -> Error {
+        Error::NoSuchPod(id.to_owned())
+    }
+}
+
+/// A pod's name for people: `namespace/name (uid, attempt)`.
+pub(crate) fn display_name(metadata: &PodMetadata) -> String {
+    let PodMetadata { name, namespace, uid, attempt } = metadata;
+    format!("{namespace}/{name} (uid {uid}, attempt {attempt})")
+}

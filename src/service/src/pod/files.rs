@@ -1,0 +1,71 @@
+//! The files that a pod's containers share: resolver settings, host name, hosts.
+
+use crate::{Error, Service};
+use cringle_domain::namespaces::Sharing;
+use cringle_domain::plan::PodPlan;
+use cringle_domain::planner::{self, HostFiles, PlanSettings, files};
+use cringle_domain::pod::PodRecord;
+use cringle_domain::spec::PodSpec;
+use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// The largest resolver or hosts file of the host that is copied.
+const FILE_LIMIT: u64 = 1 << 20;
+
+/// Plans a pod over what the host has.
+pub(super) fn plan(spec: &PodSpec, settings: &PlanSettings) -> Result<PodPlan, Error> {
+    let hostname = cringle_kernel::uts::hostname()
+        .map_err(|source| Error::kernel("read the host's name", source))?;
+    let resolv_conf = copy_of(Path::new("/etc/resolv.conf"))?;
+    let host = HostFiles { hostname: &hostname, resolv_conf: &resolv_conf };
+    Ok(planner::plan_pod(spec, &host, settings)?)
+}
+
+/// Makes the pod's directory and writes what is known before there is a network.
+pub(super) fn write(service: &Service, record: &PodRecord) -> Result<(), Error> {
+    let directory = service.layout.pod_directory(&record.id);
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&directory)
+        .map_err(|source| Error::file("make", directory.clone(), source))?;
+    write_new(&directory.join("resolv.conf"), &record.plan.resolv_conf)?;
+    write_new(&directory.join("hostname"), &files::hostname_file(&record.plan.hostname))
+}
+
+/// Writes the hosts file, which names the pod's addresses.
+pub(super) fn write_hosts(
+    service: &Service,
+    record: &PodRecord,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let content = match record.spec.namespaces.network {
+        Sharing::Node => copy_of(Path::new("/etc/hosts"))?,
+        Sharing::Pod => files::hosts(&record.plan.hostname, addresses),
+    };
+    write_new(&service.layout.pod_directory(&record.id).join("hosts"), &content)
+}
+
+/// The content of a file of the host, up to a limit; one that is not there is empty.
+fn copy_of(path: &Path) -> Result<String, Error> {
+    let mut content = Vec::new();
+    let read = std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut content));
+    match read {
+        Ok(_) => Ok(String::from_utf8_lossy(&content).into_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        Err(source) => Err(Error::file("read", path, source)),
+    }
+}
+
+/// A new file in a directory of our own needs no replacement.
+fn write_new(path: &Path, content: &str) -> Result<(), Error> {
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(path)
+        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .map_err(|source| Error::file("write", path, source))
+}

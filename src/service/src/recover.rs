@@ -1,0 +1,229 @@
+//! What a start does with the records it finds: the kernel is asked first, then the shim, then the exit record; our own
+//! record is what we last knew. Every rule is idempotent: a crash during recovery is just another start.
+//!
+//! Containers come before pods, because a pod that fell takes its containers with it at the next stop. A shim that does
+//! not answer holds up nobody but its own container.
+
+use crate::container::Container;
+use crate::pod::{Hold, Pod};
+use crate::supervisor::{ShimState, Supervisor};
+use crate::{Error, Service};
+use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRecord};
+use cringle_domain::pod::{Downfall, PodEvent, PodPhase, PodRecord};
+use cringle_domain::process::{Exit, Outcome};
+use cringle_kernel::pin;
+use cringle_store::format::{self, FormatError};
+use cringle_store::holds::Holds;
+use cringle_store::quarantine;
+use cringle_store::tracked::{Life, Tracked};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a shim may take to answer at the start.
+const SHIM_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Service {
+    /// Reads all records, reconciles them with the host, and sweeps what no record names.
+    ///
+    /// # Errors
+    /// If the records cannot be listed. What goes wrong with one object is logged and left to the next stop or remove.
+    pub async fn recover(self: &Arc<Self>) -> Result<(), Error> {
+        let layout = &self.layout;
+        let containers = self.load::<ContainerRecord>(&layout.container_records())?;
+        let pods = self.load::<PodRecord>(&layout.pod_records())?;
+        for (path, record) in pods {
+            let journal = self.journal_of(&record);
+            self.pods.insert(Arc::new(Pod::new(Tracked::adopt(path, record), journal)));
+        }
+        let mut reconciled = Vec::new();
+        for (path, record) in containers {
+            let container = Arc::new(Container::new(Tracked::adopt(path, record)));
+            self.containers.insert(Arc::clone(&container));
+            reconciled.push(self.reconcile_container(container));
+        }
+        futures::future::join_all(reconciled).await;
+        for pod in self.pods.all() {
+            if let Err(error) = self.reconcile_pod(&pod).await {
+                let error = crate::error::chain(&error);
+                tracing::error!(pod = %pod.pod_id(), error, "pod not reconciled");
+            }
+        }
+        self.sweep().await
+    }
+
+    fn load<L: Life>(&self, directory: &Path) -> Result<Vec<(PathBuf, L)>, Error> {
+        let listed = std::fs::read_dir(directory)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|source| Error::file("list", directory, source))?;
+        let mut records = Vec::with_capacity(listed.len());
+        for entry in listed {
+            let path = entry.path();
+            match format::load(&path) {
+                Ok(record) => records.push((path, record)),
+                Err(error) => self.set_aside(&path, &error),
+            }
+        }
+        Ok(records)
+    }
+
+    fn set_aside(&self, path: &Path, error: &FormatError) {
+        let error = crate::error::chain(error);
+        // What a crash left of a replacement is no record and never was.
+        let leftover = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let gone = if leftover {
+            cringle_store::atomic::remove(path)
+        } else {
+            tracing::warn!(record = %path.display(), error, "unreadable record set aside");
+            quarantine::set_aside(path, &self.layout.quarantine()).map(drop)
+        };
+        if let Err(error) = gone {
+            tracing::error!(record = %path.display(), %error, "unreadable record stays");
+        }
+    }
+
+    /// The journal of a pod. If it is of another boot, or lost with /run, only the networks are still owed.
+    fn journal_of(&self, record: &PodRecord) -> Holds<Hold> {
+        let path = self.layout.pod_holds(&record.id);
+        match Holds::load(path.clone(), &self.host.boot) {
+            Ok(Some(journal)) => journal,
+            Ok(None) if record.boot == self.host.boot => Holds::new(path),
+            Ok(None) => self.owed_networks(path, record),
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::warn!(pod = %record.id, error, "journal lost; everything is given back");
+                self.noted(path, crate::pod::run::plan_holds(&record.spec, record.attachments.len()))
+            }
+        }
+    }
+
+    fn owed_networks(&self, path: PathBuf, record: &PodRecord) -> Holds<Hold> {
+        let fallen = matches!(record.phase, PodPhase::NotReady { .. });
+        let owed = if fallen && self.rebooted_before(record) { 0 } else { record.attachments.len() };
+        self.noted(path, (0..owed).map(Hold::Attachment).collect())
+    }
+
+    /// A pod that was stopped before the reboot has given its networks back: its journal was removed then.
+    fn rebooted_before(&self, record: &PodRecord) -> bool {
+        matches!(record.phase, PodPhase::NotReady { why: Downfall::Stopped, .. })
+            && record.boot != self.host.boot
+            && record.attachments.is_empty()
+    }
+
+    fn noted(&self, path: PathBuf, holds: Vec<Hold>) -> Holds<Hold> {
+        let mut journal = Holds::new(path);
+        if let Err(error) = journal.note(holds, &self.host.boot) {
+            tracing::error!(error = crate::error::chain(&error), "journal not kept");
+        }
+        journal
+    }
+
+    async fn reconcile_container(self: &Arc<Self>, container: Arc<Container>) {
+        let record = container.record();
+        let rebooted = record.boot != self.host.boot;
+        let done = match record.phase {
+            ContainerPhase::Creating | ContainerPhase::Removing => self.dissolve(&container).await,
+            ContainerPhase::Exited { .. } => Ok(()),
+            ContainerPhase::Created | ContainerPhase::Running { .. } if rebooted => {
+                self.note_unseen(&container, "the host was restarted").await
+            }
+            ContainerPhase::Created => self.reconcile_created(&container).await,
+            ContainerPhase::Running { .. } => self.reconcile_running(&container).await,
+        };
+        if let Err(error) = done {
+            let error = crate::error::chain(&error);
+            tracing::error!(container = %record.id, error, "container not reconciled");
+        }
+    }
+
+    /// The daemon may have died between the order to start and the report.
+    async fn reconcile_created(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+        let bundle = self.layout.bundle(container.container_id());
+        if let Ok(supervisor) = Supervisor::connect(&bundle, SHIM_PATIENCE).await
+            && let Ok(ShimState::Running(process)) = supervisor.state().await
+        {
+            let started = ContainerEvent::Started(process, self.clock.now());
+            container.tracked.advance(started).await?;
+            container.supervise(Some(supervisor.clone()));
+            self.follow(container, supervisor);
+            return Ok(());
+        }
+        if let Some(exit) = self.exit_on_record(container.container_id()) {
+            container.tracked.advance(ContainerEvent::Exited(exit)).await?;
+        }
+        self.end_shim(container.container_id()).await
+    }
+
+    async fn reconcile_running(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+        let bundle = self.layout.bundle(container.container_id());
+        match Supervisor::connect(&bundle, SHIM_PATIENCE).await {
+            Ok(supervisor) => {
+                container.supervise(Some(supervisor.clone()));
+                self.follow(container, supervisor);
+                Ok(())
+            }
+            Err(error) => {
+                let error = crate::error::chain(&error);
+                tracing::warn!(container = %container.container_id(), error, "shim is lost");
+                let exit = self.lost_shim(container).await;
+                container.tracked.advance(ContainerEvent::Exited(exit)).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn note_unseen(&self, container: &Container, why: &str) -> Result<(), Error> {
+        let exit = Exit { outcome: Outcome::Unseen(why.to_owned()), at: self.clock.now() };
+        container.tracked.advance(ContainerEvent::Exited(exit)).await?;
+        Ok(())
+    }
+
+    async fn reconcile_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Error> {
+        let record = pod.record();
+        match &record.phase {
+            PodPhase::Creating => {
+                self.tear_down(pod).await?;
+                self.forget_pod(pod)
+            }
+            PodPhase::Removing => {
+                for container in self.containers_of(&record.id) {
+                    self.remove_found_container(&container).await?;
+                }
+                self.tear_down(pod).await?;
+                self.forget_pod(pod)
+            }
+            PodPhase::NotReady { .. } => Ok(()),
+            PodPhase::Ready { .. } if record.boot != self.host.boot => {
+                self.fell(pod, Downfall::Rebooted).await
+            }
+            PodPhase::Ready { .. } => match self.missing_of(pod).await {
+                None => self.follow_found_reaper(pod).await,
+                Some(missing) => self.fell(pod, Downfall::Lost(missing)).await,
+            },
+        }
+    }
+
+    pub(crate) async fn fell(&self, pod: &Pod, why: Downfall) -> Result<(), Error> {
+        for container in self.containers_of(pod.pod_id()) {
+            self.stop_found_container(&container, Duration::ZERO).await?;
+        }
+        pod.tracked.advance(PodEvent::Fell(why, self.clock.now())).await?;
+        Ok(())
+    }
+
+    /// The first pin of the pod that is not what it was.
+    async fn missing_of(&self, pod: &Pod) -> Option<String> {
+        let directory = self.layout.pod_directory(pod.pod_id());
+        let journal = pod.holds.lock().await;
+        let gone = |path: &Path| !pin::is_pinned(path);
+        journal.noted().iter().find_map(|hold| {
+            let path = match hold {
+                Hold::Network => self.layout.netns(pod.pod_id()),
+                Hold::Ipc => directory.join("ipc"),
+                Hold::Uts => directory.join("uts"),
+                Hold::Directory | Hold::Shm | Hold::Attachment(_) | Hold::Reaper => return None,
+            };
+            gone(&path).then(|| format!("the namespace pinned at \"{}\" is gone", path.display()))
+        })
+    }
+}

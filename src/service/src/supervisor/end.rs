@@ -1,0 +1,119 @@
+//! The end of a container without the help of its shim: from the files in the bundle, as often as one likes.
+
+use super::SupervisorError;
+use super::control::Control;
+use super::watch::ended;
+use cringle_domain::process::{Exit, Outcome, Signal};
+use cringle_domain::time::Timestamp;
+use cringle_kernel::cgroup::{Cgroup, CgroupPaths};
+use cringle_kernel::{process, proc};
+use cringle_proto_shim::control::{Answer, Order, VERSION};
+use cringle_proto_shim::record::{EXIT_FILE, Ending, ExitRecord, SHIM_FILE, ShimRecord};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long killed processes may take to leave.
+const PATIENCE: Duration = Duration::from_secs(5);
+const KILL: i32 = 9;
+/// Name of the engine's own record in the bundle.
+const STATE_FILE: &str = "state.json";
+
+/// What is used of the engine's record.
+#[derive(Debug, Deserialize)]
+struct EngineState {
+    cgroup: CgroupPaths,
+}
+
+/// Ends whatever is left of the shim and the container of this bundle: the shim by its identity, the container through its
+/// cgroups, which are removed. Success if nothing is left, or never was.
+///
+/// # Errors
+/// Something would not end.
+pub async fn end(bundle: &Path) -> Result<(), SupervisorError> {
+    if let Some(shim) = find_shim(bundle).await? {
+        let shim = Arc::new(shim);
+        process::signal(&*shim, KILL).map_err(SupervisorError::Process)?;
+        tokio::time::timeout(PATIENCE, ended(&shim))
+            .await
+            .map_err(|_| SupervisorError::Silent { order: "SIGKILL" })??;
+    }
+    let Some(state) = read::<EngineState>(&bundle.join(STATE_FILE))? else { return Ok(()) };
+    let cgroup = Cgroup::at(state.cgroup);
+    // Waits by sleeping in short steps, and only for processes that were killed.
+    tokio::task::block_in_place(|| {
+        cgroup.kill()?;
+        cgroup.wait_empty(PATIENCE)?;
+        cgroup.remove(PATIENCE)
+    })
+    .map_err(SupervisorError::Cgroup)
+}
+
+/// How the container of this bundle ended, if its shim has put that on record.
+#[must_use]
+pub fn read_exit_record(bundle: &Path) -> Option<Exit> {
+    read::<ExitRecord>(&bundle.join(EXIT_FILE)).ok().flatten().map(exit_of)
+}
+
+/// The shim's process, if it is there.
+pub(super) fn shim_process(bundle: &Path) -> Result<Option<OwnedFd>, SupervisorError> {
+    match read::<ShimRecord>(&bundle.join(SHIM_FILE))? {
+        Some(record) => Ok(open_identified(record.pid, Some(record.start_time))),
+        None => Ok(None),
+    }
+}
+
+/// The same; a shim whose daemon died while it was being spawned may not have its record yet, but has its socket.
+async fn find_shim(bundle: &Path) -> Result<Option<OwnedFd>, SupervisorError> {
+    if let Some(shim) = shim_process(bundle)? {
+        return Ok(Some(shim));
+    }
+    let hello = async {
+        let mut control = Control::connect(bundle).ok()?;
+        match control.ask(Order::Hello { version: VERSION }).await {
+            Ok(Answer::Hello { pid, .. }) => open_identified(pid, None),
+            Ok(Answer::Done | Answer::State(_) | Answer::Started { .. }) | Err(_) => None,
+        }
+    };
+    Ok(tokio::time::timeout(PATIENCE, hello).await.ok().flatten())
+}
+
+/// Opens a process and makes sure that it is the one that was meant.
+fn open_identified(pid: i32, start_time: Option<u64>) -> Option<OwnedFd> {
+    let process = process::open(pid).ok()?;
+    let stat = proc::stat(pid).ok()?;
+    let meant = start_time.is_none_or(|start_time| start_time == stat.start_time);
+    (meant && !stat.is_zombie()).then_some(process)
+}
+
+/// A record of the shim in the daemon's words.
+pub(super) fn exit_of(record: ExitRecord) -> Exit {
+    Exit {
+        outcome: outcome_of(record.ending),
+        at: Timestamp::from_nanoseconds(record.at_nanoseconds),
+    }
+}
+
+pub(super) fn outcome_of(ending: Ending) -> Outcome {
+    match ending {
+        Ending::Code(code) => Outcome::Code(code),
+        Ending::Signal(signal) => Signal::from_number(i32::from(signal))
+            .map_or_else(|| Outcome::Unseen(format!("signal {signal}")), Outcome::Signal),
+        Ending::OutOfMemory => Outcome::OutOfMemory,
+        Ending::NeverStarted(reason) => Outcome::NeverStarted(reason),
+    }
+}
+
+/// A JSON file; none if it is not there.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SupervisorError> {
+    let failed = |source| SupervisorError::Bundle { path: path.to_owned(), source };
+    match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(error)),
+        Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| failed(error.into())),
+    }
+}

@@ -1,0 +1,37 @@
+//! The kernel's floor, from the program in `floor.c`.
+
+use crate::options::Options;
+use crate::sample::Samples;
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::collections::HashMap;
+use std::process::Command;
+use std::time::Duration;
+
+/// Floors by workers: way up and way down.
+pub(crate) type Floors = HashMap<usize, (Samples, Samples)>;
+
+/// Runs the program alone and with ten workers, if there is one.
+pub(crate) fn measure(options: &Options) -> Result<Floors> {
+    let mut floors = Floors::new();
+    let Some((program, arguments)) = options.floor.split_first() else { return Ok(floors) };
+    for workers in [1, 10] {
+        let output = Command::new(program)
+            .args(arguments)
+            .arg(options.samples.to_string())
+            .arg(workers.to_string())
+            .output()
+            .with_context(|| format!("failed to run \"{program}\""))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "the floor failed: {stderr}");
+        let document: Value = serde_json::from_slice(&output.stdout)?;
+        floors.insert(workers, (samples(&document["up"])?, samples(&document["down"])?));
+    }
+    Ok(floors)
+}
+
+fn samples(list: &Value) -> Result<Samples> {
+    let values = list.as_array().context("the floor prints lists")?;
+    let nanoseconds = values.iter().filter_map(Value::as_u64);
+    Ok(nanoseconds.map(Duration::from_nanos).collect())
+}

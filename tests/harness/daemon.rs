@@ -1,0 +1,265 @@
+//! One daemon with roots, an instance name, a configuration and a network of its own.
+
+use crate::inventory::Scope;
+use crate::wait;
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::json;
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The subnet of every stage: each has a network namespace of its own.
+const SUBNET: &str = "10.244.7.0/24";
+
+/// A daemon's place and, while it runs, its process. Dropped, it is killed; its containers are not.
+#[derive(Debug)]
+pub struct Daemon {
+    directory: PathBuf,
+    programs: PathBuf,
+    instance: String,
+    process: Option<Child>,
+}
+
+impl Daemon {
+    /// Writes the configuration below a directory; images come from a registry under any name of [`MIRRORED`].
+    pub fn prepare(directory: &Path, registry: SocketAddr) -> Result<Self> {
+        let instance = instance_name();
+        let daemon = Self {
+            directory: directory.to_owned(),
+            programs: programs()?,
+            instance,
+            process: None,
+        };
+        for name in ["net.d", "plugins", "logs"] {
+            fs::create_dir_all(directory.join(name))?;
+        }
+        write(&directory.join("net.d/10-bridge.conflist"), &daemon.network())?;
+        write(&daemon.configuration(), &daemon.settings(registry))?;
+        Ok(daemon)
+    }
+
+    /// Starts it and waits until it listens.
+    pub async fn start(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let child = Command::new(self.programs.join("cringle"))
+            .arg("serve")
+            .arg("--config")
+            .arg(self.configuration())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("failed to start the daemon")?;
+        self.process = Some(child);
+        wait::until("the daemon listens", async || {
+            if let Some(status) = self.running()?.try_wait()? {
+                bail!("the daemon ended with {status}:\n{}", self.log_tail());
+            }
+            Ok(UnixStream::connect(self.socket()).is_ok())
+        })
+        .await
+    }
+
+    /// Asks it to end, and waits until it did.
+    pub async fn stop(&mut self) -> Result<()> {
+        let process = rustix::process::Pid::from_child(self.running()?);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
+        let child = self.running()?;
+        wait::until("the daemon ends when asked", async || Ok(child.try_wait()?.is_some())).await?;
+        let status = child.wait()?;
+        self.process = None;
+        ensure!(status.success(), "the daemon ended with {status}:\n{}", self.log_tail());
+        Ok(())
+    }
+
+    /// Ends it without a warning.
+    pub fn kill(&mut self) -> Result<()> {
+        if let Some(mut child) = self.process.take() {
+            child.kill()?;
+            child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("state/cringle.sock")
+    }
+
+    /// The process id of the running daemon.
+    pub fn id(&mut self) -> Result<u32> {
+        Ok(self.running()?.id())
+    }
+
+    /// Directory for the logs of pods.
+    #[must_use]
+    pub fn pod_logs(&self) -> PathBuf {
+        self.directory.join("logs")
+    }
+
+    /// What survives a reboot.
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    /// What a reboot empties.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.directory.join("state")
+    }
+
+    /// Where addresses are reserved.
+    #[must_use]
+    pub fn leases(&self) -> PathBuf {
+        self.directory.join("leases")
+    }
+
+    /// The instance's own cgroup.
+    #[must_use]
+    pub fn cgroup(&self) -> String {
+        format!("cringle-{}", self.instance)
+    }
+
+    /// Where it could leave something.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        let own = ["root", "state", "leases", "cni", "netns"];
+        Scope {
+            directories: own.iter().map(|name| self.directory.join(name)).collect(),
+            cgroup: self.cgroup(),
+            bridge: self.bridge(),
+        }
+    }
+
+    /// The end of its log.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    fn running(&mut self) -> Result<&mut Child> {
+        self.process.as_mut().context("the daemon runs")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("daemon.log")
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.directory.join("cringle.toml")
+    }
+
+    fn bridge(&self) -> String {
+        format!("{}br", self.instance)
+    }
+
+    fn settings(&self, registry: SocketAddr) -> String {
+        let place = |name: &str| self.directory.join(name).display().to_string();
+        format!(
+            r#"instance = "{instance}"
+root = "{root}"
+state = "{state}"
+socket = "{socket}"
+
+[log]
+level = "debug"
+
+[cgroup]
+parent = "/{cgroup}"
+
+[network]
+config_directory = "{networks}"
+plugin_directories = ["{plugins}"]
+cache_directory = "{cache}"
+netns_directory = "{netns}"
+
+[images.registries."{MIRRORED}"]
+mirrors = ["http://{registry}"]
+"#,
+            instance = self.instance,
+            root = self.root().display(),
+            state = self.state().display(),
+            socket = self.socket().display(),
+            cgroup = self.cgroup(),
+            networks = place("net.d"),
+            plugins = place("plugins"),
+            cache = place("cni"),
+            netns = place("netns"),
+        )
+    }
+
+    fn network(&self) -> String {
+        json!({
+            "cniVersion": "1.1.0", "name": self.instance,
+            "plugins": [
+                {"type": "bridge", "bridge": self.bridge(), "isGateway": true, "ipMasq": true, "hairpinMode": true,
+                 "ipam": {"type": "host-local", "ranges": [[{"subnet": SUBNET}]],
+                          "routes": [{"dst": "0.0.0.0/0"}], "dataDir": self.leases()}},
+                {"type": "portmap", "capabilities": {"portMappings": true}},
+            ],
+        })
+        .to_string()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The test has failed already, or the daemon was stopped.
+        self.kill().unwrap_or_default();
+    }
+}
+
+/// The registry's name in references: the configuration leads it to the test's own.
+pub const MIRRORED: &str = "registry.example";
+
+/// Where the three programs are: beside the test program, or where the environment says.
+fn programs() -> Result<PathBuf> {
+    let directory = match std::env::var_os("CRINGLE_PROGRAMS") {
+        Some(directory) => PathBuf::from(directory),
+        None => {
+            let program = std::env::current_exe()?;
+            let build = program.parent().and_then(Path::parent);
+            build.context("the test program lies in the build directory")?.to_owned()
+        }
+    };
+    for name in ["cringle", "containerd-shim-cringle-v2"] {
+        ensure!(
+            directory.join(name).exists(),
+            "\"{}\" has no program \"{name}\": build the workspace first",
+            directory.display()
+        );
+    }
+    Ok(directory)
+}
+
+/// At most eight letters and digits, one of its own for each stage on this machine.
+fn instance_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("t{}{}", base36(std::process::id()), base36(count))
+}
+
+fn base36(mut number: u32) -> String {
+    let mut digits = Vec::new();
+    loop {
+        digits.extend(char::from_digit(number % 36, 36));
+        number /= 36;
+        if number == 0 {
+            return digits.iter().rev().collect();
+        }
+    }
+}
+
+fn write(path: &Path, content: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut file = File::create(path)?;
+    file.write_all(content.as_bytes())?;
+    Ok(())
+}

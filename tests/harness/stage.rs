@@ -1,0 +1,131 @@
+//! A stage: where one test runs, alone.
+
+use crate::client::Cri;
+use crate::daemon::{Daemon, MIRRORED};
+use crate::image::{self, Description};
+use crate::inventory::Inventory;
+use crate::registry::Registry;
+use crate::wait;
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::CloneFlags;
+use rustix::mount::MountPropagationFlags;
+use std::path::Path;
+use std::process::Command;
+use tempfile::TempDir;
+
+/// The image that every stage has: busybox.
+pub const BUSYBOX: &str = "registry.example/test/busybox:1";
+
+/// What a test has.
+#[derive(Debug)]
+pub struct Stage {
+    /// A client of the daemon.
+    pub cri: Cri,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The registry behind the references' host name.
+    pub registry: Registry,
+    directory: TempDir,
+}
+
+impl Stage {
+    /// A directory for the test's own files.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Kills the daemon and starts it again.
+    pub async fn crash(&mut self) -> Result<()> {
+        self.daemon.kill()?;
+        self.start_again().await
+    }
+
+    /// Starts the daemon after it ended, and connects anew.
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.daemon.start().await?;
+        self.cri = Cri::connect(&self.daemon.socket()).await?;
+        Ok(())
+    }
+
+    /// Puts another image of busybox into the registry, with a configuration and no more than a file of its own.
+    pub fn add_image(&self, name: &str, description: &Description) -> Result<String> {
+        let own =
+            image::LayerBuilder::default().file("etc/image", 0o644, name.as_bytes())?.pack()?;
+        self.registry.add(name, "1", &[image::busybox()?, own], description)?;
+        Ok(format!("{MIRRORED}/{name}:1"))
+    }
+}
+
+/// Runs a test on a stage of its own and compares the host afterwards. A test must remove what it made: what is left
+/// fails it. Without root it is skipped, which is said and counted.
+pub fn on_stage(test: impl AsyncFnOnce(&mut Stage) -> Result<()>) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return skip("not root");
+    }
+    isolate()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let directory = tempfile::Builder::new().prefix("cringle-test-").tempdir_in("/run")?;
+        let registry = Registry::start().await?;
+        registry.add("test/busybox", "1", &[image::busybox()?], &Description::default())?;
+        let mut daemon = Daemon::prepare(directory.path(), registry.address)?;
+        let before = Inventory::take(&daemon.scope())?;
+        daemon.start().await?;
+        let cri = Cri::connect(&daemon.socket()).await?;
+        let mut stage = Stage { cri, daemon, registry, directory };
+        let outcome = Box::pin(test(&mut stage)).await;
+        let outcome = outcome.map_err(|error| told(error, &stage));
+        let cleaned = clean(&mut stage, &before).await;
+        outcome?;
+        cleaned
+    })
+}
+
+/// The error with what the daemon said last.
+fn told(error: anyhow::Error, stage: &Stage) -> anyhow::Error {
+    error.context(format!(
+        "the daemon's log ends with:\n{}\n\nthe test failed",
+        stage.daemon.log_tail()
+    ))
+}
+
+/// Removes the images, stops the daemon and looks at what is left. Pods are the test's to remove, but must not outlive
+/// a test that failed.
+async fn clean(stage: &mut Stage, before: &Inventory) -> Result<()> {
+    let pods = stage.cri.pods().await?;
+    stage.cri.remove_all().await?;
+    let scope = stage.daemon.scope();
+    stage.daemon.stop().await?;
+    let mut left = Vec::new();
+    let settled = wait::until("nothing is left on the host", async || {
+        left = Inventory::take(&scope)?.since(before);
+        Ok(left.is_empty())
+    });
+    if settled.await.is_err() {
+        bail!("left on the host:\n{}", left.join("\n"));
+    }
+    ensure!(pods.is_empty(), "the test left pods: {pods:?}");
+    Ok(())
+}
+
+/// Says that a test can't run here. The line is what `make test` counts.
+pub fn skip(reason: &str) -> Result<()> {
+    use std::io::Write as _;
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("a test");
+    // Straight to the stream: the test runner hides what is printed by a test that passes.
+    writeln!(std::io::stderr(), "skipped: {name} because {reason}")?;
+    Ok(())
+}
+
+/// Gives this thread network and mount namespaces of its own. Children inherit them; they end with the thread.
+fn isolate() -> Result<()> {
+    nix::sched::unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .context("failed to make namespaces for a test")?;
+    let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", flags).context("failed to make mounts private")?;
+    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status()?;
+    ensure!(up.success(), "failed to bring up loopback: {up}");
+    Ok(())
+}
