@@ -41,11 +41,7 @@ impl Plugin for Bridge {
             .and_then(|()| attach(call, &conf, context, (&netns, &bridge, &mut result)));
         match attached {
             Ok(()) => Ok(result),
-            Err(error) => {
-                // What failed is worth more to the caller than what failed while it was undone; DEL follows anyway.
-                if ipam::delete(call, context).is_err() {}
-                Err(error)
-            }
+            Err(error) => Err(error.after_undoing(ipam::delete(call, context))),
         }
     }
 
@@ -71,7 +67,9 @@ impl Plugin for Bridge {
         let instance = context.instance().to_owned();
         let links = context.links().map_err(refused)?;
         let mut strays = links.all().map_err(refused)?;
-        strays.retain(|link| Owner::of_alias(&link.alias, &instance).is_some_and(|owner| call.is_stray(&owner)));
+        strays.retain(|link| {
+            Owner::of_alias(&link.alias, &instance).is_some_and(|owner| call.is_stray(&owner))
+        });
         let removed = links.delete_all(&strays).map_err(refused);
         elements.and(removed).and(ipam::collect(call, context))
     }
@@ -99,7 +97,8 @@ fn ensure_bridge(conf: &Conf, context: &mut Context) -> Result<Link, Error> {
                 }
                 Ok(()) | Err(_) => {}
             }
-            sysctl::set_interface_if_present(Family::V6, &conf.bridge, "accept_ra", "0").map_err(refused)?;
+            sysctl::set_interface_if_present(Family::V6, &conf.bridge, "accept_ra", "0")
+                .map_err(refused)?;
             links.require(&conf.bridge).map_err(refused)?
         }
     };
@@ -128,9 +127,15 @@ fn check_addresses(call: &Call<'_>, conf: &Conf, result: &mut CniResult) -> Resu
         }
     }
     if conf.is_default_gateway {
-        for everywhere in ["0.0.0.0/0", "::/0"].into_iter().filter_map(|text| text.parse::<IpNet>().ok()) {
+        for everywhere in
+            ["0.0.0.0/0", "::/0"].into_iter().filter_map(|text| text.parse::<IpNet>().ok())
+        {
             let is_v4 = everywhere.addr().is_ipv4();
-            let gateway = result.ips.iter().filter(|ip| ip.address.addr().is_ipv4() == is_v4).find_map(|ip| ip.gateway);
+            let gateway = result
+                .ips
+                .iter()
+                .filter(|ip| ip.address.addr().is_ipv4() == is_v4)
+                .find_map(|ip| ip.gateway);
             if gateway.is_some() && !result.routes.iter().any(|route| route.dst == everywhere) {
                 result.routes.push(Route::new(everywhere, gateway));
             }
@@ -166,7 +171,10 @@ fn attach(
     result.interfaces = vec![
         interface(&bridge.name, &bridge.mac, bridge.mtu),
         interface(&host_name, &host_mac, mtu),
-        Interface { sandbox: Some(netns.path().display().to_string()), ..interface(&call.request.if_name, &mac, mtu) },
+        Interface {
+            sandbox: Some(netns.path().display().to_string()),
+            ..interface(&call.request.if_name, &mac, mtu)
+        },
     ];
     for ip in &mut result.ips {
         ip.interface = Some(2);
@@ -174,17 +182,19 @@ fn attach(
     if !call.network.dns.is_empty() {
         result.dns = call.network.dns.clone();
     }
-    let finished = finish(call, conf, context, (netns, bridge, &host_name, result));
-    if finished.is_err() {
-        // The first failure is the one to report.
-        if delete_host_end(&owner, context).is_err() {}
-        if conf.ip_masq && masquerade::remove(&owner, context).is_err() {}
-    }
-    finished
+    finish(call, conf, context, (netns, bridge, &host_name, result)).map_err(|error| {
+        let undone = if conf.ip_masq { masquerade::remove(&owner, context) } else { Ok(()) };
+        error.after_undoing(undone).after_undoing(delete_created(&host_name, context))
+    })
 }
 
 fn interface(name: &str, mac: &[u8], mtu: u32) -> Interface {
-    Interface { name: name.into(), mac: link::mac_text(mac), mtu: Some(mtu), ..Interface::default() }
+    Interface {
+        name: name.into(),
+        mac: link::mac_text(mac),
+        mtu: Some(mtu),
+        ..Interface::default()
+    }
 }
 
 /// The names that the host's end may have, in the order they are tried.
@@ -206,7 +216,9 @@ fn create_named(
             Err(error) if error.errno() == Some(rustix::io::Errno::EXIST.raw_os_error()) => {
                 let found = context.links().map_err(refused)?.by_name(&name).map_err(refused)?;
                 // If the host's name is free or ours, it is the container that has such an interface already.
-                if found.is_none_or(|link| link.alias == owner.alias(&instance)) {
+                let is_ours =
+                    |link: Link| link.alias.is_empty() || link.alias == owner.alias(&instance);
+                if found.is_none_or(is_ours) {
                     return Err(refused(error));
                 }
                 last = Some(error);
@@ -241,12 +253,19 @@ fn finish(
 }
 
 /// Gives the bridge the addresses that containers send to, and lets the host pass their packets on.
-fn set_gateways(conf: &Conf, context: &mut Context, bridge: &Link, result: &CniResult) -> Result<(), Error> {
+fn set_gateways(
+    conf: &Conf,
+    context: &mut Context,
+    bridge: &Link,
+    result: &CniResult,
+) -> Result<(), Error> {
     let links = context.links().map_err(refused)?;
     let found = links.addresses(bridge).map_err(refused)?;
     let mut missing = Vec::new();
     for ip in &result.ips {
-        let Some(gateway) = ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix_len()).ok()) else {
+        let Some(gateway) =
+            ip.gateway.and_then(|gateway| IpNet::new(gateway, ip.address.prefix_len()).ok())
+        else {
             continue;
         };
         sysctl::enable_forwarding(family(&gateway)).map_err(refused)?;
@@ -255,7 +274,10 @@ fn set_gateways(conf: &Conf, context: &mut Context, bridge: &Link, result: &CniR
         }
         for other in found.iter().filter(|other| conflicts(&other.address, &gateway)) {
             if !conf.force_address {
-                let text = format!("bridge {:?} has address {} and not {gateway}", bridge.name, other.address);
+                let text = format!(
+                    "bridge {:?} has address {} and not {gateway}",
+                    bridge.name, other.address
+                );
                 return Err(Error::new(INVALID_CONFIGURATION, text));
             }
             links.remove_address(bridge, other.address).map_err(refused)?;
@@ -263,13 +285,16 @@ fn set_gateways(conf: &Conf, context: &mut Context, bridge: &Link, result: &CniR
         missing.push(gateway);
     }
     if missing.iter().any(|gateway| gateway.addr().is_ipv6()) {
-        sysctl::set_interface_if_present(Family::V6, &bridge.name, "disable_ipv6", "0").map_err(refused)?;
+        sysctl::set_interface_if_present(Family::V6, &bridge.name, "disable_ipv6", "0")
+            .map_err(refused)?;
     }
     let none: &[RouteEntry] = &[];
     for gateway in missing {
         match context.links().and_then(|links| links.configure(bridge, &[gateway], none)) {
             // Another process attaching to the same bridge was faster.
-            Err(error) if error.errno() != Some(rustix::io::Errno::EXIST.raw_os_error()) => return Err(refused(error)),
+            Err(error) if error.errno() != Some(rustix::io::Errno::EXIST.raw_os_error()) => {
+                return Err(refused(error));
+            }
             Ok(()) | Err(_) => {}
         }
     }
@@ -288,9 +313,18 @@ fn family(net: &IpNet) -> Family {
 fn conflicts(found: &IpNet, gateway: &IpNet) -> bool {
     match (found, gateway) {
         (IpNet::V4(_), IpNet::V4(_)) => true,
-        (IpNet::V6(found), IpNet::V6(gateway)) => found.contains(&gateway.trunc()) || gateway.contains(&found.trunc()),
+        (IpNet::V6(found), IpNet::V6(gateway)) => {
+            found.contains(&gateway.trunc()) || gateway.contains(&found.trunc())
+        }
         (IpNet::V4(_), IpNet::V6(_)) | (IpNet::V6(_), IpNet::V4(_)) => false,
     }
+}
+
+/// Deletes a link that this very call has made, which may not bear its alias yet.
+fn delete_created(name: &str, context: &mut Context) -> Result<(), Error> {
+    let links = context.links().map_err(refused)?;
+    let found = links.by_name(name).map_err(refused)?;
+    found.map_or(Ok(()), |link| links.delete(&link)).map_err(refused)
 }
 
 /// Deletes the host's end, and with it the container's; says whether it was there.
@@ -301,7 +335,8 @@ fn delete_host_end(owner: &Owner, context: &mut Context) -> Result<bool, Error> 
     for name in host_names(owner, &instance) {
         match links.by_name(&name).map_err(refused)? {
             None => return Ok(false),
-            Some(found) if found.alias == alias => {
+            // Without an alias it is one that a crash has kept from being finished.
+            Some(found) if found.alias == alias || found.alias.is_empty() => {
                 links.delete(&found).map_err(refused)?;
                 return Ok(true);
             }
@@ -314,3 +349,4 @@ fn delete_host_end(owner: &Owner, context: &mut Context) -> Result<bool, Error> 
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)] mod measure;

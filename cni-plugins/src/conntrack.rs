@@ -43,7 +43,10 @@ pub(crate) fn is_sticky(protocol: u8) -> bool {
 ///
 /// # Errors
 /// If the kernel refuses.
-pub(crate) fn forget(nft: &mut Nft, is_meant: impl Fn(&Connection) -> bool) -> Result<(), NetlinkError> {
+pub(crate) fn forget(
+    nft: &mut Nft,
+    is_meant: impl Fn(&Connection) -> bool,
+) -> Result<(), NetlinkError> {
     let socket = nft.socket();
     let mut doomed = Vec::new();
     for family in [2, 10] {
@@ -54,7 +57,12 @@ pub(crate) fn forget(nft: &mut Nft, is_meant: impl Fn(&Connection) -> bool) -> R
         for answer in answers {
             let found = attributes(answer.payload.get(HEADER_LENGTH..).unwrap_or_default());
             let Some(tuple) = found.clone().of(TUPLE_ORIGINAL) else { continue };
-            if !found.clone().of(TUPLE_REPLY).and_then(|reply| connection(&tuple, &reply)).is_some_and(|c| is_meant(&c)) {
+            if !found
+                .clone()
+                .of(TUPLE_REPLY)
+                .and_then(|reply| connection(&tuple, &reply))
+                .is_some_and(|c| is_meant(&c))
+            {
                 continue;
             }
             let mut message = Message::new(DELETE, 0, &[family, 0, 0, 0]);

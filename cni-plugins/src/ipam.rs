@@ -78,11 +78,15 @@ fn pass_on(command: Command, call: &Call<'_>, context: &mut Context) -> Result<(
 fn way(call: &Call<'_>, context: &Context) -> Result<Option<Way>, Error> {
     let Some(kind) = call.network.ipam_type.as_deref() else { return Ok(None) };
     let ours = OURS.contains(&kind).then(|| plugin::find(kind)).flatten();
-    let file = call.request.path.iter().map(|directory| directory.join(kind)).find(|file| file.is_file());
+    let file =
+        call.request.path.iter().map(|directory| directory.join(kind)).find(|file| file.is_file());
     match (file, ours) {
         (None, Some(plugin)) => Ok(Some(Way::Call(plugin))),
         (Some(file), Some(plugin)) if context.is_ours(&file) => Ok(Some(Way::Call(plugin))),
         (Some(file), _) => Ok(Some(Way::Run(file))),
-        (None, None) => Err(Error::configuration(format!("failed to find ipam plugin {kind:?} in {:?}", call.request.path))),
+        (None, None) => Err(Error::configuration(format!(
+            "failed to find ipam plugin {kind:?} in {:?}",
+            call.request.path
+        ))),
     }
 }

@@ -47,7 +47,9 @@ impl LinkError {
     #[must_use]
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Open(source) | Self::Read { source, .. } | Self::Change { source, .. } => source.errno(),
+            Self::Open(source) | Self::Read { source, .. } | Self::Change { source, .. } => {
+                source.errno()
+            }
             Self::Missing(_) => None,
         }
     }
@@ -163,7 +165,12 @@ impl Links {
     ///
     /// # Errors
     /// If the kernel refuses; `EEXIST` if a link of that name is there.
-    pub fn create_bridge(&mut self, name: &str, mac: [u8; 6], mtu: Option<u32>) -> Result<(), LinkError> {
+    pub fn create_bridge(
+        &mut self,
+        name: &str,
+        mac: [u8; 6],
+        mtu: Option<u32>,
+    ) -> Result<(), LinkError> {
         self.change(&[request::bridge(name, mac, mtu)], || format!("create bridge {name:?}"))
     }
 
@@ -172,7 +179,9 @@ impl Links {
     /// # Errors
     /// If the kernel refuses; `EEXIST` if either name is taken.
     pub fn create_veth(&mut self, veth: &Veth<'_>) -> Result<(), LinkError> {
-        self.change(&[request::veth(veth)], || format!("create link {:?} with peer {:?}", veth.name, veth.peer_name))
+        self.change(&[request::veth(veth)], || {
+            format!("create link {:?} with peer {:?}", veth.name, veth.peer_name)
+        })
     }
 
     /// Makes a macvlan in its namespace.
@@ -196,15 +205,24 @@ impl Links {
     /// # Errors
     /// If the kernel refuses.
     pub fn set_flags(&mut self, link: &Link, flags: u32, mask: u32) -> Result<(), LinkError> {
-        self.change(&[request::flags(link.index, flags, mask)], || format!("change flags of link {:?}", link.name))
+        self.change(&[request::flags(link.index, flags, mask)], || {
+            format!("change flags of link {:?}", link.name)
+        })
     }
 
     /// Gives the link that hardware address, MTU or alias.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn set_attributes(&mut self, link: &Link, mac: Option<[u8; 6]>, mtu: Option<u32>) -> Result<(), LinkError> {
-        self.change(&[request::attributes(link.index, mac, mtu)], || format!("change link {:?}", link.name))
+    pub fn set_attributes(
+        &mut self,
+        link: &Link,
+        mac: Option<[u8; 6]>,
+        mtu: Option<u32>,
+    ) -> Result<(), LinkError> {
+        self.change(&[request::attributes(link.index, mac, mtu)], || {
+            format!("change link {:?}", link.name)
+        })
     }
 
     /// Removes the link; success if it is gone already.
@@ -213,9 +231,10 @@ impl Links {
     /// If the kernel refuses.
     pub fn delete(&mut self, link: &Link) -> Result<(), LinkError> {
         match self.socket.apply(&[request::delete(link.index)]) {
-            Err(error) if !is_gone(&error) => {
-                Err(LinkError::Change { attempt: format!("delete link {:?}", link.name), source: error })
-            }
+            Err(error) if !is_gone(&error) => Err(LinkError::Change {
+                attempt: format!("delete link {:?}", link.name),
+                source: error,
+            }),
             Ok(()) | Err(_) => Ok(()),
         }
     }
@@ -232,17 +251,24 @@ impl Links {
     ///
     /// # Errors
     /// The first refusal, which says what was refused.
-    pub fn configure(&mut self, link: &Link, addresses: &[IpNet], routes: &[RouteEntry]) -> Result<(), LinkError> {
+    pub fn configure(
+        &mut self,
+        link: &Link,
+        addresses: &[IpNet],
+        routes: &[RouteEntry],
+    ) -> Result<(), LinkError> {
         let mut messages = vec![request::flags(link.index, Link::UP, Link::UP)];
         messages.extend(addresses.iter().map(|address| address::add(link.index, *address)));
         messages.extend(routes.iter().map(|route| route::add(link.index, route)));
         self.change_each(&messages, |place| match place.checked_sub(1) {
             None => format!("set link {:?} up", link.name),
-            Some(index) => match (addresses.get(index), routes.get(index.saturating_sub(addresses.len()))) {
-                (Some(address), _) => format!("add address {address} to {:?}", link.name),
-                (None, Some(route)) => format!("add route {route}"),
-                (None, None) => format!("configure link {:?}", link.name),
-            },
+            Some(index) => {
+                match (addresses.get(index), routes.get(index.saturating_sub(addresses.len()))) {
+                    (Some(address), _) => format!("add address {address} to {:?}", link.name),
+                    (None, Some(route)) => format!("add route {route}"),
+                    (None, None) => format!("configure link {:?}", link.name),
+                }
+            }
         })
     }
 
@@ -251,7 +277,10 @@ impl Links {
     /// # Errors
     /// If the kernel doesn't answer.
     pub fn addresses(&mut self, link: &Link) -> Result<Vec<Address>, LinkError> {
-        let read = |source| LinkError::Read { object: format!("the addresses of {:?}", link.name), source };
+        let read = |source| LinkError::Read {
+            object: format!("the addresses of {:?}", link.name),
+            source,
+        };
         let mut found = Vec::new();
         for family in address::FAMILIES {
             let answers = match self.socket.dump(&address::all(family, link.index)) {
@@ -301,11 +330,19 @@ impl Links {
         }
     }
 
-    fn change(&mut self, messages: &[Message], attempt: impl Fn() -> String) -> Result<(), LinkError> {
+    fn change(
+        &mut self,
+        messages: &[Message],
+        attempt: impl Fn() -> String,
+    ) -> Result<(), LinkError> {
         self.change_each(messages, |_| attempt())
     }
 
-    fn change_each(&mut self, messages: &[Message], attempt: impl Fn(usize) -> String) -> Result<(), LinkError> {
+    fn change_each(
+        &mut self,
+        messages: &[Message],
+        attempt: impl Fn(usize) -> String,
+    ) -> Result<(), LinkError> {
         let outcomes = self
             .socket
             .apply_each(messages)
@@ -319,11 +356,16 @@ impl Links {
 
 fn is_gone(error: &NetlinkError) -> bool {
     let errno = error.errno().map(rustix::io::Errno::from_raw_os_error);
-    matches!(errno, Some(rustix::io::Errno::NODEV | rustix::io::Errno::NOENT | rustix::io::Errno::NXIO))
+    matches!(
+        errno,
+        Some(rustix::io::Errno::NODEV | rustix::io::Errno::NOENT | rustix::io::Errno::NXIO)
+    )
 }
 
 fn parse(payload: &[u8]) -> Option<Link> {
-    let number = |range| payload.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    let number = |range| {
+        payload.get(range).and_then(|bytes: &[u8]| bytes.try_into().ok()).map(u32::from_ne_bytes)
+    };
     let mut link = Link { index: number(4..8)?, flags: number(8..12)?, ..Link::default() };
     for attribute in attributes(payload.get(request::LINK_HEADER_LENGTH..)?) {
         match attribute.kind {

@@ -41,7 +41,9 @@ impl Plugin for Loopback {
 
     fn delete(&self, call: &Call<'_>, context: &mut Context) -> Result<(), Error> {
         // A namespace that is gone or dying needs nothing; setting a device down waits for every processor.
-        let Some(path) = call.request.netns.as_deref().filter(|_| context.netns_fate == NetnsFate::Kept) else {
+        let Some(path) =
+            call.request.netns.as_deref().filter(|_| context.netns_fate == NetnsFate::Kept)
+        else {
             return Ok(());
         };
         let Ok(netns) = Netns::open(path) else { return Ok(()) };
@@ -53,7 +55,11 @@ impl Plugin for Loopback {
 
     fn check(&self, call: &Call<'_>, _: &mut Context) -> Result<(), Error> {
         let link = within(&call.netns()?, |links| links.require(NAME))?;
-        if link.has(Link::UP) { Ok(()) } else { Err(Error::new(CHECK_FAILED, "the loopback device is down")) }
+        if link.has(Link::UP) {
+            Ok(())
+        } else {
+            Err(Error::new(CHECK_FAILED, "the loopback device is down"))
+        }
     }
 
     fn collect(&self, _: &Call<'_>, _: &mut Context) -> Result<(), Error> {
@@ -65,7 +71,10 @@ impl Plugin for Loopback {
     }
 }
 
-fn within<T: Send>(netns: &Netns, work: impl FnOnce(&mut Links) -> Result<T, LinkError> + Send) -> Result<T, Error> {
+fn within<T: Send>(
+    netns: &Netns,
+    work: impl FnOnce(&mut Links) -> Result<T, LinkError> + Send,
+) -> Result<T, Error> {
     netns.within(|| work(&mut Links::open()?)).map_err(refused)?.map_err(refused)
 }
 
@@ -83,7 +92,8 @@ mod tests {
         on_new_host(|host| {
             let pod = Pod::bare("c1");
             let result = host.run(Command::Add, "loopback", &pod, CONFIG).unwrap();
-            let addresses: Vec<String> = result.ips.iter().map(|ip| ip.address.to_string()).collect();
+            let addresses: Vec<String> =
+                result.ips.iter().map(|ip| ip.address.to_string()).collect();
             assert_eq!(addresses, ["127.0.0.1/8", "::1/128"]);
             assert_eq!(result.interfaces[0].name, "lo");
             host.run(Command::Check, "loopback", &pod, CONFIG).unwrap();

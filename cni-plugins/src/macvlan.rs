@@ -56,11 +56,10 @@ impl Plugin for Macvlan {
         let conf: Conf = parse_as(call.config())?;
         let netns = call.netns()?;
         let mut result = ipam::add(call, context)?;
-        let outcome = attach(call, &conf, context, (&netns, &mut result));
-        if outcome.is_err() && ipam::delete(call, context).is_err() {
-            // The first failure is the one to report; DEL follows anyway.
+        match attach(call, &conf, context, (&netns, &mut result)) {
+            Ok(()) => Ok(result),
+            Err(error) => Err(error.after_undoing(ipam::delete(call, context))),
         }
-        outcome.map(|()| result)
     }
 
     fn delete(&self, call: &Call<'_>, context: &mut Context) -> Result<(), Error> {
@@ -76,7 +75,10 @@ impl Plugin for Macvlan {
         let look = || Links::open().and_then(|mut links| links.by_name(&if_name));
         let found = netns.within(look).map_err(refused)?.map_err(refused)?;
         if found.is_none_or(|link| link.kind != "macvlan") {
-            return Err(Error::new(CHECK_FAILED, format!("interface {:?} is no macvlan", call.request.if_name)));
+            return Err(Error::new(
+                CHECK_FAILED,
+                format!("interface {:?} is no macvlan", call.request.if_name),
+            ));
         }
         pod::check(call, &netns, call.prev_result()?)?;
         ipam::check(call, context)
@@ -101,7 +103,9 @@ fn mode(conf: &Conf) -> Result<u32, Error> {
         "vepa" => Ok(2),
         "" | "bridge" => Ok(4),
         "passthru" => Ok(8),
-        other => Err(Error::configuration(format!("mode {other:?} is none of bridge, private, vepa, passthru"))),
+        other => Err(Error::configuration(format!(
+            "mode {other:?} is none of bridge, private, vepa, passthru"
+        ))),
     }
 }
 
@@ -116,7 +120,11 @@ fn attach(
     }
     // Either set of links works from its own namespace, and the device is born in the container's.
     let link = if conf.link_in_container {
-        let create = || Links::open().map_err(refused).and_then(|mut links| create(call, conf, &mut links, netns));
+        let create = || {
+            Links::open()
+                .map_err(refused)
+                .and_then(|mut links| create(call, conf, &mut links, netns))
+        };
         netns.within(create).map_err(refused)??
     } else {
         create(call, conf, context.links().map_err(refused)?, netns)?
@@ -134,11 +142,8 @@ fn attach(
     if !call.network.dns.is_empty() {
         result.dns = call.network.dns.clone();
     }
-    let configured = pod::configure(netns, &call.request.if_name, result);
-    if configured.is_err() && pod::remove(call).is_err() {
-        // The first failure is the one to report; DEL follows anyway.
-    }
-    configured
+    pod::configure(netns, &call.request.if_name, result)
+        .map_err(|error| error.after_undoing(pod::remove(call)))
 }
 
 fn create(call: &Call<'_>, conf: &Conf, links: &mut Links, netns: &Netns) -> Result<Link, Error> {
@@ -146,15 +151,23 @@ fn create(call: &Call<'_>, conf: &Conf, links: &mut Links, netns: &Netns) -> Res
     let mtu = match u32::try_from(conf.mtu) {
         Ok(mtu) if mtu <= master.mtu => Some(mtu).filter(|mtu| *mtu != 0),
         Ok(_) | Err(_) => {
-            let text = format!("mtu {} is not between 0 and {}, that of {:?}", conf.mtu, master.mtu, master.name);
+            let text = format!(
+                "mtu {} is not between 0 and {}, that of {:?}",
+                conf.mtu, master.mtu, master.name
+            );
             return Err(Error::configuration(text));
         }
     };
-    let texts = [conf.runtime.mac.as_str(), conf.args.cni.mac.as_str(), call.argument("MAC").unwrap_or_default()];
+    let texts = [
+        conf.runtime.mac.as_str(),
+        conf.args.cni.mac.as_str(),
+        call.argument("MAC").unwrap_or_default(),
+    ];
     let mac = match texts.into_iter().chain([conf.mac.as_str()]).find(|text| !text.is_empty()) {
         None => link::random_mac().map_err(refused)?,
-        Some(text) => link::parse_mac(text)
-            .ok_or_else(|| Error::configuration(format!("mac {text:?} is not a hardware address")))?,
+        Some(text) => link::parse_mac(text).ok_or_else(|| {
+            Error::configuration(format!("mac {text:?} is not a hardware address"))
+        })?,
     };
     let macvlan = link::Macvlan {
         name: &call.request.if_name,
@@ -162,21 +175,34 @@ fn create(call: &Call<'_>, conf: &Conf, links: &mut Links, netns: &Netns) -> Res
         mode: mode(conf)?,
         mtu,
         mac,
-        broadcast_queue: conf.broadcast_queue.and_then(|length| u32::try_from(length).ok()).filter(|length| *length != 0),
+        broadcast_queue: conf
+            .broadcast_queue
+            .and_then(|length| u32::try_from(length).ok())
+            .filter(|length| *length != 0),
         netns: netns.as_fd(),
     };
     links.create_macvlan(&macvlan).map_err(refused)?;
-    Ok(Link { name: call.request.if_name.clone(), mac: mac.to_vec(), mtu: mtu.unwrap_or(master.mtu), ..Link::default() })
+    Ok(Link {
+        name: call.request.if_name.clone(),
+        mac: mac.to_vec(),
+        mtu: mtu.unwrap_or(master.mtu),
+        ..Link::default()
+    })
 }
 
 /// The link that the device rides on: the configured one, or the one that the default route leaves by.
 fn master(conf: &Conf, links: &mut Links) -> Result<Link, Error> {
     if conf.master.is_empty() {
-        let missing = || Error::configuration("no master is given and there is no default route to find one by");
+        let missing = || {
+            Error::configuration("no master is given and there is no default route to find one by")
+        };
         return pod::default_route_link(links).map_err(refused)?.ok_or_else(missing);
     }
     if !name::is_interface(&conf.master) {
-        return Err(Error::configuration(format!("master {:?} can't be the name of an interface", conf.master)));
+        return Err(Error::configuration(format!(
+            "master {:?} can't be the name of an interface",
+            conf.master
+        )));
     }
     links.require(&conf.master).map_err(|error: LinkError| refused(error))
 }

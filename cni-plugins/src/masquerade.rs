@@ -10,7 +10,12 @@ use crate::spec::Error;
 use crate::spec::result::Result as CniResult;
 
 /// Hides the addresses in the result.
-pub(crate) fn add(owner: &Owner, bridge: &str, result: &CniResult, context: &mut Context) -> Result<(), Error> {
+pub(crate) fn add(
+    owner: &Owner,
+    bridge: &str,
+    result: &CniResult,
+    context: &mut Context,
+) -> Result<(), Error> {
     let owner = owner.to_string();
     let mut elements = Vec::new();
     for ip in &result.ips {
@@ -30,11 +35,20 @@ pub(crate) fn add(owner: &Owner, bridge: &str, result: &CniResult, context: &mut
 pub(crate) fn remove(owner: &Owner, context: &mut Context) -> Result<(), Error> {
     let owner = owner.to_string();
     let is_theirs = |element: &Element| element.owner == owner;
-    context.nft().and_then(|nft| nft.remove_where(&Set::MASQUERADING, is_theirs)).map(drop).map_err(refused)
+    context
+        .nft()
+        .and_then(|nft| nft.remove_where(&Set::MASQUERADING, is_theirs))
+        .map(drop)
+        .map_err(refused)
 }
 
 /// Forgets the addresses of this network that no valid attachment has.
 pub(crate) fn collect(call: &Call<'_>, context: &mut Context) -> Result<(), Error> {
-    let is_stray = |element: &Element| Owner::parse(&element.owner).is_some_and(|owner| call.is_stray(&owner));
-    context.nft().and_then(|nft| nft.remove_where(&Set::MASQUERADING, is_stray)).map(drop).map_err(refused)
+    let is_stray =
+        |element: &Element| Owner::parse(&element.owner).is_some_and(|owner| call.is_stray(&owner));
+    context
+        .nft()
+        .and_then(|nft| nft.remove_where(&Set::MASQUERADING, is_stray))
+        .map(drop)
+        .map_err(refused)
 }

@@ -45,7 +45,12 @@ impl Invocation<'_> {
     ///
     /// # Errors
     /// If the output can't be written.
-    pub fn run(&self, input: &mut dyn Read, output: &mut dyn Write, log: &mut dyn Write) -> io::Result<Ending> {
+    pub fn run(
+        &self,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+        log: &mut dyn Write,
+    ) -> io::Result<Ending> {
         let versions: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
         let Some(name) = (self.variable)("CNI_COMMAND").filter(|name| !name.is_empty()) else {
             writeln!(log, "Network plugins: {}", KNOWN.join(", "))?;
@@ -65,18 +70,26 @@ impl Invocation<'_> {
     }
 
     /// The text to write, if the command has one. `spoken` becomes the configuration's version as soon as it is known.
-    fn answer(&self, name: &str, input: &mut dyn Read, spoken: &mut Version) -> Result<Option<String>, Error> {
+    fn answer(
+        &self,
+        name: &str,
+        input: &mut dyn Read,
+        spoken: &mut Version,
+    ) -> Result<Option<String>, Error> {
         let wrong = |text: String| Error::new(INVALID_ENVIRONMENT, text);
-        let command = Command::parse(name).ok_or_else(|| wrong(format!("CNI_COMMAND {name:?} is unknown")))?;
+        let command = Command::parse(name)
+            .ok_or_else(|| wrong(format!("CNI_COMMAND {name:?} is unknown")))?;
         let kind = self.names.iter().find(|name| KNOWN.contains(&name.as_str()));
-        let unknown = || wrong(format!("{:?} is none of the plugins {}", self.names, KNOWN.join(", ")));
+        let unknown =
+            || wrong(format!("{:?} is none of the plugins {}", self.names, KNOWN.join(", ")));
         let kind = kind.ok_or_else(unknown)?;
         if command == Command::Version {
             let versions = Version::ALL.map(Version::as_str);
             let versions = serde_json::json!({"cniVersion": Version::LATEST.as_str(), "supportedVersions": versions});
             return Ok(Some(versions.to_string()));
         }
-        let missing: Vec<&str> = required(command).iter().copied().filter(|name| self.text(name).is_empty()).collect();
+        let missing: Vec<&str> =
+            required(command).iter().copied().filter(|name| self.text(name).is_empty()).collect();
         if !missing.is_empty() {
             return Err(wrong(format!("variables {} are missing", missing.join(", "))));
         }
@@ -86,7 +99,11 @@ impl Invocation<'_> {
         })?;
         *spoken = version_of(&text)?;
         let config = RawValue::from_string(text).map_err(|cause| {
-            Error::with_details(DECODING, "failed to read the network configuration", cause.to_string())
+            Error::with_details(
+                DECODING,
+                "failed to read the network configuration",
+                cause.to_string(),
+            )
         })?;
         let request = self.request(config);
         self.check_netns(&request)?;
@@ -112,11 +129,13 @@ impl Invocation<'_> {
 
     /// Refuses to treat the host as a container, unless asked to.
     fn check_netns(&self, request: &Request) -> Result<(), Error> {
-        let is_overridden = matches!(self.text("CNI_NETNS_OVERRIDE").to_ascii_lowercase().as_str(), "1" | "true");
+        let is_overridden =
+            matches!(self.text("CNI_NETNS_OVERRIDE").to_ascii_lowercase().as_str(), "1" | "true");
         let netns = request.netns.as_deref().and_then(|path| Netns::open(path).ok());
         match netns {
             Some(netns) if !is_overridden && netns.is_own() => {
-                let text = format!("CNI_NETNS {:?} is the plugin's own network namespace", netns.path());
+                let text =
+                    format!("CNI_NETNS {:?} is the plugin's own network namespace", netns.path());
                 Err(Error::new(INVALID_NETNS, text))
             }
             Some(_) | None => Ok(()),
@@ -127,8 +146,13 @@ impl Invocation<'_> {
     /// are known by their length and content rather than by their number.
     fn programs(&self, directories: &[PathBuf]) -> Vec<FileIdentity> {
         let own = Path::new("/proc/self/exe");
-        let files = directories.iter().flat_map(|directory| KNOWN.iter().map(move |kind| directory.join(kind)));
-        files.filter(|file| is_copy(own, file)).filter_map(|file| FileIdentity::of(&file).ok()).collect()
+        let files = directories
+            .iter()
+            .flat_map(|directory| KNOWN.iter().map(move |kind| directory.join(kind)));
+        files
+            .filter(|file| is_copy(own, file))
+            .filter_map(|file| FileIdentity::of(&file).ok())
+            .collect()
     }
 }
 
@@ -142,7 +166,9 @@ fn is_copy(one: &Path, other: &Path) -> bool {
 
 fn required(command: Command) -> &'static [&'static str] {
     match command {
-        Command::Add | Command::Check => &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"],
+        Command::Add | Command::Check => {
+            &["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"]
+        }
         Command::Delete => &["CNI_CONTAINERID", "CNI_IFNAME", "CNI_PATH"],
         Command::Collect | Command::Status => &["CNI_PATH"],
         Command::Version => &[],

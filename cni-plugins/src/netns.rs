@@ -75,9 +75,13 @@ impl Netns {
     /// Whether the calling thread is in this namespace.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        let identity = |descriptor: BorrowedFd<'_>| rustix::fs::fstat(descriptor).map(|found| (found.st_dev, found.st_ino));
+        let identity = |descriptor: BorrowedFd<'_>| {
+            rustix::fs::fstat(descriptor).map(|found| (found.st_dev, found.st_ino))
+        };
         let own = namespace::own(Namespaces::NETWORK);
-        own.is_ok_and(|own| identity(own.as_fd()).is_ok_and(|own| identity(self.as_fd()) == Ok(own)))
+        own.is_ok_and(|own| {
+            identity(own.as_fd()).is_ok_and(|own| identity(self.as_fd()) == Ok(own))
+        })
     }
 
     /// Does the work on a thread inside the namespace. Sockets that the work opens stay bound to the namespace.

@@ -137,7 +137,8 @@ impl Nft {
         if let Some(element) = elements.iter().find(|element| !element.fits()) {
             return Err(NftError::LongOwner(element.owner.clone()));
         }
-        let changes: Vec<Message> = elements.iter().map(|element| element.add(&self.table)).collect();
+        let changes: Vec<Message> =
+            elements.iter().map(|element| element.add(&self.table)).collect();
         let mut outcome = self.transact(None, &changes);
         if outcome.as_ref().is_err_and(|error| has(error, Errno::NOENT)) {
             self.ensure_table()?;
@@ -172,9 +173,13 @@ impl Nft {
     /// If the kernel doesn't answer.
     pub fn elements(&mut self, set: Set) -> Result<Vec<Element>, NftError> {
         match self.socket.dump(&element::all(&self.table, set)) {
-            Ok(answers) => Ok(answers.iter().flat_map(|answer| element::parse(set, &answer.payload)).collect()),
+            Ok(answers) => {
+                Ok(answers.iter().flat_map(|answer| element::parse(set, &answer.payload)).collect())
+            }
             Err(error) if has(&error, Errno::NOENT) => Ok(Vec::new()),
-            Err(source) => Err(NftError::Read { table: self.table.clone(), set: set.name(), source }),
+            Err(source) => {
+                Err(NftError::Read { table: self.table.clone(), set: set.name(), source })
+            }
         }
     }
 
@@ -199,10 +204,13 @@ impl Nft {
             if wanted.is_empty() {
                 return Ok(wanted);
             }
-            let changes: Vec<Message> = wanted.iter().map(|element| element.remove(&self.table)).collect();
+            let changes: Vec<Message> =
+                wanted.iter().map(|element| element.remove(&self.table)).collect();
             match self.transact(Some(generation), &changes) {
                 Ok(()) => return Ok(wanted),
-                Err(error) if attempt < ATTEMPTS && (has(&error, Errno::RESTART) || has(&error, Errno::NOENT)) => {}
+                Err(error)
+                    if attempt < ATTEMPTS
+                        && (has(&error, Errno::RESTART) || has(&error, Errno::NOENT)) => {}
                 Err(source) => return Err(NftError::Remove { table: self.table.clone(), source }),
             }
         }
@@ -226,10 +234,17 @@ impl Nft {
         let read = |source| NftError::Read { table: self.table.clone(), set: "generation", source };
         let answer = self.socket.ask(&layout::message(GET_GENERATION, 0)).map_err(read)?;
         let found = attributes(answer.payload.get(layout::HEADER_LENGTH..).unwrap_or_default());
-        Ok(found.of(layout::GENERATION_ID).and_then(|attribute| attribute.network_number()).unwrap_or_default())
+        Ok(found
+            .of(layout::GENERATION_ID)
+            .and_then(|attribute| attribute.network_number())
+            .unwrap_or_default())
     }
 
-    fn transact(&mut self, generation: Option<u32>, changes: &[Message]) -> Result<(), NetlinkError> {
+    fn transact(
+        &mut self,
+        generation: Option<u32>,
+        changes: &[Message],
+    ) -> Result<(), NetlinkError> {
         self.socket.transact(&layout::begin(generation), changes, &layout::end())
     }
 }

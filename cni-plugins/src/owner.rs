@@ -23,7 +23,11 @@ impl Owner {
     pub fn parse(text: &str) -> Option<Self> {
         let (container_id, rest) = text.split_once('/')?;
         let (if_name, network) = rest.rsplit_once('@')?;
-        Some(Self { container_id: container_id.into(), if_name: if_name.into(), network: network.into() })
+        Some(Self {
+            container_id: container_id.into(),
+            if_name: if_name.into(),
+            network: network.into(),
+        })
     }
 
     /// The alias of a link of that instance and this owner.
@@ -43,7 +47,9 @@ impl Owner {
     pub fn fingerprint(&self, instance: &str, attempt: u32) -> u64 {
         // FNV-1a: this must give the same number in every program and every release, unlike the standard hashers.
         let text = format!("{}#{attempt}", self.alias(instance));
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
     }
 }
 
@@ -59,11 +65,14 @@ mod tests {
 
     #[test]
     fn an_owner_reads_back_from_an_alias_of_its_own_instance_only() {
-        let owner = Owner { container_id: "c1".into(), if_name: "e@th0".into(), network: "n.1".into() };
+        let owner =
+            Owner { container_id: "c1".into(), if_name: "e@th0".into(), network: "n.1".into() };
         let alias = owner.alias("one");
         assert_eq!(alias, "cringle:one:c1/e@th0@n.1");
         assert_eq!(Owner::of_alias(&alias, "one"), Some(owner));
-        for (alias, instance) in [(alias.as_str(), "on"), (alias.as_str(), "two"), ("", "one"), ("cringle:one:x", "one")] {
+        for (alias, instance) in
+            [(alias.as_str(), "on"), (alias.as_str(), "two"), ("", "one"), ("cringle:one:x", "one")]
+        {
             assert_eq!(Owner::of_alias(alias, instance), None, "{alias} {instance}");
         }
     }

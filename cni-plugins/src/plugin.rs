@@ -20,7 +20,8 @@ use crate::spec::result::Result as CniResult;
 use crate::spec::{Error, Network, Version, name};
 
 /// The types of the plugins in this library.
-pub const KNOWN: &[&str] = &["bridge", "host", "host-local", "loopback", "macvlan", "portmap", "static"];
+pub const KNOWN: &[&str] =
+    &["bridge", "host", "host-local", "loopback", "macvlan", "portmap", "static"];
 
 /// What a plugin is asked to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +103,10 @@ pub fn run(
     context: &mut Context,
 ) -> Result<Option<CniResult>, Error> {
     let Some(plugin) = find(type_name) else {
-        return Err(Error::configuration(format!("plugin type {type_name:?} is none of {}", KNOWN.join(", "))));
+        return Err(Error::configuration(format!(
+            "plugin type {type_name:?} is none of {}",
+            KNOWN.join(", ")
+        )));
     };
     if command == Command::Version {
         return Ok(None);
@@ -114,7 +118,12 @@ pub fn run(
     if network.version < command.first_version() {
         return Err(Error::new(
             INCOMPATIBLE_VERSION,
-            format!("{} needs cniVersion {}, not {}", command.as_str(), command.first_version(), network.version),
+            format!(
+                "{} needs cniVersion {}, not {}",
+                command.as_str(),
+                command.first_version(),
+                network.version
+            ),
         ));
     }
     context.adopt_instance(network.instance.as_deref());
@@ -198,7 +207,8 @@ impl Call<'_> {
 
     /// Whether something of that owner is of this network and belongs to no valid attachment.
     pub(crate) fn is_stray(&self, owner: &Owner) -> bool {
-        owner.network == self.network.name && !self.network.keeps(&owner.container_id, &owner.if_name)
+        owner.network == self.network.name
+            && !self.network.keeps(&owner.container_id, &owner.if_name)
     }
 
     /// The container's network namespace.
@@ -216,7 +226,10 @@ impl Call<'_> {
     /// The further argument of that name.
     pub(crate) fn argument(&self, key: &str) -> Option<&str> {
         let pairs = self.request.args.split(';').filter_map(|pair| pair.split_once('='));
-        pairs.filter(|(found, value)| *found == key && !value.is_empty()).map(|(_, value)| value).next()
+        pairs
+            .filter(|(found, value)| *found == key && !value.is_empty())
+            .map(|(_, value)| value)
+            .next()
     }
 }
 

@@ -24,7 +24,8 @@ enum PodError {
 /// Sets the interface up with the addresses and routes of the result.
 pub(crate) fn configure(netns: &Netns, if_name: &str, result: &CniResult) -> Result<(), Error> {
     let addresses: Vec<IpNet> = result.ips.iter().map(|ip| ip.address).collect();
-    let routes: Vec<RouteEntry> = result.routes.iter().map(|route| complete(route, result).into()).collect();
+    let routes: Vec<RouteEntry> =
+        result.routes.iter().map(|route| complete(route, result).into()).collect();
     let work = || -> Result<(), PodError> {
         set_sysctls(if_name, &addresses)?;
         let mut links = Links::open()?;
@@ -53,7 +54,8 @@ fn set_sysctls(if_name: &str, addresses: &[IpNet]) -> Result<(), SysctlError> {
 fn complete(route: &Route, result: &CniResult) -> Route {
     let is_v4 = route.dst.addr().is_ipv4();
     let same_family = |address: IpAddr| address.is_ipv4() == is_v4;
-    let gateway = || result.ips.iter().filter(|ip| same_family(ip.address.addr())).find_map(|ip| ip.gateway);
+    let gateway =
+        || result.ips.iter().filter(|ip| same_family(ip.address.addr())).find_map(|ip| ip.gateway);
     let is_direct = route.scope.is_some_and(|scope| scope != 0);
     Route { gw: route.gw.or_else(|| if is_direct { None } else { gateway() }), ..route.clone() }
 }
@@ -80,7 +82,10 @@ pub(crate) fn remove(call: &Call<'_>) -> Result<(), Error> {
 pub(crate) fn check(call: &Call<'_>, netns: &Netns, result: &CniResult) -> Result<(), Error> {
     let wrong = |text: String| Err(Error::new(CHECK_FAILED, text));
     let if_name = &call.request.if_name;
-    let Some(place) = result.interfaces.iter().position(|found| found.sandbox.is_some() && found.name == *if_name)
+    let Some(place) = result
+        .interfaces
+        .iter()
+        .position(|found| found.sandbox.is_some() && found.name == *if_name)
     else {
         return wrong(format!("interface {if_name:?} is not in the previous result"));
     };
@@ -93,7 +98,8 @@ pub(crate) fn check(call: &Call<'_>, netns: &Netns, result: &CniResult) -> Resul
     let Some((addresses, routes, link)) = found else {
         return wrong(format!("interface {if_name:?} is gone"));
     };
-    let expected_mac = result.interfaces.get(place).map(|interface| interface.mac.as_str()).unwrap_or_default();
+    let expected_mac =
+        result.interfaces.get(place).map(|interface| interface.mac.as_str()).unwrap_or_default();
     if !expected_mac.is_empty() && !expected_mac.eq_ignore_ascii_case(&link.mac_text()) {
         return wrong(format!("interface {if_name:?} has hardware address {}", link.mac_text()));
     }
@@ -104,7 +110,10 @@ pub(crate) fn check(call: &Call<'_>, netns: &Netns, result: &CniResult) -> Resul
     }
     for route in result.routes.iter().filter(|route| route.table.is_none()) {
         let expected = complete(route, result);
-        if !routes.iter().any(|found| found.route.dst == expected.dst.trunc() && found.route.gw == expected.gw) {
+        if !routes
+            .iter()
+            .any(|found| found.route.dst == expected.dst.trunc() && found.route.gw == expected.gw)
+        {
             return wrong(format!("route {} is gone", RouteEntry::from(expected)));
         }
     }

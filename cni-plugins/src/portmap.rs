@@ -36,11 +36,14 @@ impl Plugin for Portmap {
         let owner = call.owner().to_string();
         let elements = elements(&conf, &pod, &owner);
         insert(&elements, &owner, context)?;
-        let finished = check_overlap(&elements, context).and_then(|()| finish(&elements, &pod, &conf, context));
-        if finished.is_err() && remove(context, |element| element.owner == owner).is_err() {
-            // The first failure is the one to report; DEL follows anyway.
+        match check_overlap(&elements, context)
+            .and_then(|()| finish(&elements, &pod, &conf, context))
+        {
+            Ok(()) => Ok(result),
+            Err(error) => {
+                Err(error.after_undoing(remove(context, |element| element.owner == owner)))
+            }
         }
-        finished.map(|()| result)
     }
 
     fn delete(&self, call: &Call<'_>, context: &mut Context) -> Result<(), Error> {
@@ -55,16 +58,24 @@ impl Plugin for Portmap {
         let nft = context.nft().map_err(refused)?;
         for set in Set::PUBLISHING {
             let found = nft.elements(set).map_err(refused)?;
-            let missing = expected.iter().filter(|element| element.set == set).find(|element| !found.contains(element));
+            let missing = expected
+                .iter()
+                .filter(|element| element.set == set)
+                .find(|element| !found.contains(element));
             if let Some(missing) = missing {
-                return Err(Error::new(CHECK_FAILED, format!("firewall element {} is gone", missing.describe())));
+                return Err(Error::new(
+                    CHECK_FAILED,
+                    format!("firewall element {} is gone", missing.describe()),
+                ));
             }
         }
         Ok(())
     }
 
     fn collect(&self, call: &Call<'_>, context: &mut Context) -> Result<(), Error> {
-        remove(context, |element| Owner::parse(&element.owner).is_some_and(|owner| call.is_stray(&owner)))
+        remove(context, |element| {
+            Owner::parse(&element.owner).is_some_and(|owner| call.is_stray(&owner))
+        })
     }
 
     fn status(&self, call: &Call<'_>, context: &mut Context) -> Result<(), Error> {
@@ -79,7 +90,9 @@ struct Pod(Vec<(IpAddr, Option<String>)>);
 
 impl Pod {
     fn of(result: &CniResult, context: &mut Context) -> Result<Self, Error> {
-        let is_inside = |place: usize| result.interfaces.get(place).is_some_and(|found| found.sandbox.is_some());
+        let is_inside = |place: usize| {
+            result.interfaces.get(place).is_some_and(|found| found.sandbox.is_some())
+        };
         let inside = result.ips.iter().filter(|ip| ip.interface.is_none_or(is_inside));
         let addresses: Vec<IpAddr> = inside.map(|ip| ip.address.addr()).collect();
         let first = |is_v4: bool| addresses.iter().find(|address| address.is_ipv4() == is_v4);
@@ -105,10 +118,12 @@ fn elements(conf: &Conf, pod: &Pod, owner: &str) -> Vec<Element> {
         if !conf.snat || !is_used {
             continue;
         }
-        let (hairpin, itself) = if is_v4 { (Set::Hairpin4, Set::Self4) } else { (Set::Hairpin6, Set::Self6) };
+        let (hairpin, itself) =
+            if is_v4 { (Set::Hairpin4, Set::Self4) } else { (Set::Hairpin6, Set::Self6) };
         elements.push(Element::new(itself, &[KeyPart::Address(*address); 2], &[], owner));
         if let Some(link) = link.as_deref() {
-            let key = [KeyPart::Address(*address), KeyPart::Interface(link), KeyPart::Interface(link)];
+            let key =
+                [KeyPart::Address(*address), KeyPart::Interface(link), KeyPart::Interface(link)];
             elements.push(Element::new(hairpin, &key, &[], owner));
         }
     }
@@ -137,21 +152,32 @@ fn insert(elements: &[Element], owner: &str, context: &mut Context) -> Result<()
         outcome = nft.add(elements);
     }
     outcome.map_err(|error| match error {
-        NftError::Taken { element, owner } => taken(&element, owner.as_deref()),
-        error => refused(error),
+        NftError::Taken { ref element, ref owner } => taken(element, owner.as_deref()),
+        NftError::Open(_)
+        | NftError::CreateTable { .. }
+        | NftError::Add { .. }
+        | NftError::Remove { .. }
+        | NftError::Read { .. }
+        | NftError::LongOwner(_) => refused(error),
     })
 }
 
 fn taken(element: &Element, owner: Option<&str>) -> Error {
     let port = element.port().unwrap_or_default();
     let owner = owner.filter(|owner| !owner.is_empty()).unwrap_or("someone else");
-    Error::with_details(PORT_TAKEN, format!("host port {port} is taken by {owner}"), element.describe())
+    Error::with_details(
+        PORT_TAKEN,
+        format!("host port {port} is taken by {owner}"),
+        element.describe(),
+    )
 }
 
 /// Refuses a port on every address that someone has on one address, and the other way round.
 fn check_overlap(elements: &[Element], context: &mut Context) -> Result<(), Error> {
     let nft = context.nft().map_err(refused)?;
-    for (set, opposite) in [(Set::Any4, Set::Ip4), (Set::Ip4, Set::Any4), (Set::Any6, Set::Ip6), (Set::Ip6, Set::Any6)] {
+    for (set, opposite) in
+        [(Set::Any4, Set::Ip4), (Set::Ip4, Set::Any4), (Set::Any6, Set::Ip6), (Set::Ip6, Set::Any6)]
+    {
         let mut ours = elements.iter().filter(|element| element.set == set).peekable();
         if ours.peek().is_none() {
             continue;
@@ -171,9 +197,19 @@ fn check_overlap(elements: &[Element], context: &mut Context) -> Result<(), Erro
 }
 
 /// What has to follow once the elements are in.
-fn finish(elements: &[Element], pod: &Pod, conf: &Conf, context: &mut Context) -> Result<(), Error> {
+fn finish(
+    elements: &[Element],
+    pod: &Pod,
+    conf: &Conf,
+    context: &mut Context,
+) -> Result<(), Error> {
     if conf.mappings.iter().any(Mapping::is_on_loopback) {
-        for link in pod.0.iter().filter(|(address, _)| address.is_ipv4()).filter_map(|(_, link)| link.as_deref()) {
+        for link in pod
+            .0
+            .iter()
+            .filter(|(address, _)| address.is_ipv4())
+            .filter_map(|(_, link)| link.as_deref())
+        {
             localnet::allow(link)?;
         }
     }
@@ -187,15 +223,26 @@ fn finish(elements: &[Element], pod: &Pod, conf: &Conf, context: &mut Context) -
                 && new.answering.is_ipv4() == connection.answering.is_ipv4()
         }) && !sticky.contains(connection)
     };
-    context.nft().map_err(refused).and_then(|nft| conntrack::forget(nft, leads_elsewhere).map_err(refused))
+    context
+        .nft()
+        .map_err(refused)
+        .and_then(|nft| conntrack::forget(nft, leads_elsewhere).map_err(refused))
 }
 
 /// The ports whose connections have to be forgotten, and whom they lead to.
 fn sticky(elements: &[Element]) -> Vec<Connection> {
     let connection = |element: &Element| {
-        Some(Connection { protocol: element.protocol()?, port: element.port()?, answering: element.target()? })
+        Some(Connection {
+            protocol: element.protocol()?,
+            port: element.port()?,
+            answering: element.target()?,
+        })
     };
-    elements.iter().filter_map(connection).filter(|found| conntrack::is_sticky(found.protocol)).collect()
+    elements
+        .iter()
+        .filter_map(connection)
+        .filter(|found| conntrack::is_sticky(found.protocol))
+        .collect()
 }
 
 fn remove(context: &mut Context, is_meant: impl Fn(&Element) -> bool) -> Result<(), Error> {

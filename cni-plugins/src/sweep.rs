@@ -49,7 +49,9 @@ pub fn owned_elements(context: &mut Context) -> Result<Vec<(Element, Owner)>, Sw
     let mut owned = Vec::new();
     for set in Set::ALL {
         let found = nft.elements(set)?.into_iter();
-        owned.extend(found.filter_map(|element| Owner::parse(&element.owner).map(|owner| (element, owner))));
+        owned.extend(
+            found.filter_map(|element| Owner::parse(&element.owner).map(|owner| (element, owner))),
+        );
     }
     Ok(owned)
 }
@@ -59,7 +61,8 @@ pub fn owned_elements(context: &mut Context) -> Result<Vec<(Element, Owner)>, Sw
 /// # Errors
 /// If the kernel refuses; what could be removed is.
 pub fn sweep(context: &mut Context, is_kept: impl Fn(&Owner) -> bool) -> Result<Swept, SweepError> {
-    let is_stray = |element: &Element| Owner::parse(&element.owner).is_some_and(|owner| !is_kept(&owner));
+    let is_stray =
+        |element: &Element| Owner::parse(&element.owner).is_some_and(|owner| !is_kept(&owner));
     let elements = context.nft()?.remove_where(&Set::ALL, is_stray)?;
     let mut strays = owned_links(context)?;
     strays.retain(|(_, owner)| !is_kept(owner));
@@ -67,7 +70,10 @@ pub fn sweep(context: &mut Context, is_kept: impl Fn(&Owner) -> bool) -> Result<
     context.links()?.delete_all(&links)?;
     Ok(Swept {
         links: links.into_iter().map(|link| link.name).collect(),
-        elements: elements.iter().map(|element| format!("{} of {}", element.describe(), element.owner)).collect(),
+        elements: elements
+            .iter()
+            .map(|element| format!("{} of {}", element.describe(), element.owner))
+            .collect(),
     })
 }
 

@@ -31,7 +31,12 @@ pub enum Family {
 ///
 /// # Errors
 /// If there is no such setting or it can't be changed.
-pub fn set_interface(family: Family, interface: &str, setting: &str, value: &'static str) -> Result<(), SysctlError> {
+pub fn set_interface(
+    family: Family,
+    interface: &str,
+    setting: &str,
+    value: &'static str,
+) -> Result<(), SysctlError> {
     set(root(family).join("conf").join(interface).join(setting), value)
 }
 

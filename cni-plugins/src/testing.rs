@@ -1,6 +1,6 @@
 //! Network namespaces for tests: one for the host, on a thread of its own, and files for containers.
 
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Duration;
 
@@ -58,8 +58,15 @@ impl Host {
         text.replace("DATA", &format!(r#""dataDir":"{}""#, self.root.path().display()))
     }
 
-    pub(crate) fn run(&mut self, command: Command, kind: &str, pod: &Pod, config: &str) -> Result<CniResult, Error> {
-        run(command, kind, &pod.request(&self.config(config)), &mut self.context).map(Option::unwrap_or_default)
+    pub(crate) fn run(
+        &mut self,
+        command: Command,
+        kind: &str,
+        pod: &Pod,
+        config: &str,
+    ) -> Result<CniResult, Error> {
+        run(command, kind, &pod.request(&self.config(config)), &mut self.context)
+            .map(Option::unwrap_or_default)
     }
 
     /// The names of the links of that kind.
@@ -71,7 +78,11 @@ impl Host {
     /// How many addresses of that network are leased.
     pub(crate) fn leases(&self, network: &str) -> usize {
         let Ok(entries) = std::fs::read_dir(self.root.path().join(network)) else { return 0 };
-        entries.filter(|entry| entry.as_ref().unwrap().file_name().to_str().unwrap().parse::<IpAddr>().is_ok()).count()
+        entries
+            .filter(|entry| {
+                entry.as_ref().unwrap().file_name().to_str().unwrap().parse::<IpAddr>().is_ok()
+            })
+            .count()
     }
 
     /// The address of the host that neighbours on that bridge see.
@@ -106,7 +117,12 @@ impl Pod {
     pub(crate) fn bare(id: &str) -> Self {
         let descriptor = in_new_netns(|| namespace::own(Namespaces::NETWORK).unwrap());
         let path = format!("/proc/{}/fd/{}", std::process::id(), descriptor.as_raw_fd());
-        Self { id: id.into(), netns: Netns::open(path.as_ref()).unwrap(), path, _descriptor: descriptor }
+        Self {
+            id: id.into(),
+            netns: Netns::open(path.as_ref()).unwrap(),
+            path,
+            _descriptor: descriptor,
+        }
     }
 
     pub(crate) fn request(&self, config: &str) -> Request {
@@ -123,16 +139,15 @@ impl Pod {
     }
 
     /// Connects from the container.
-    pub(crate) fn connect(&self, address: impl ToString) -> std::io::Result<TcpStream> {
-        let address = address.to_string();
+    pub(crate) fn connect(&self, address: SocketAddr) -> std::io::Result<TcpStream> {
         self.within(|| connect(address))
     }
 }
 
 /// Connects from where the calling thread is. A connection that is not made within the time never will be: everything is
 /// on this machine.
-pub(crate) fn connect(address: impl ToString) -> std::io::Result<TcpStream> {
-    TcpStream::connect_timeout(&address.to_string().parse().unwrap(), Duration::from_secs(3))
+pub(crate) fn connect(address: SocketAddr) -> std::io::Result<TcpStream> {
+    TcpStream::connect_timeout(&address, Duration::from_secs(3))
 }
 
 /// Who the next connection comes from.

@@ -11,7 +11,7 @@ class Crictl:
     """crictl with its endpoint set."""
 
     def __init__(self, program, endpoint, deadline=60):
-        self.command = [str(program), "--config", "/nonexistent", "--runtime-endpoint", endpoint, "--image-endpoint",
+        self.command = [str(program), "--config", "/dev/null", "--runtime-endpoint", endpoint, "--image-endpoint",
                         endpoint, "--timeout", f"{deadline}s"]
 
     def run(self, *words):

@@ -67,6 +67,12 @@ class Daemon:
             self.process.wait()
             raise SystemExit(f"the daemon did not end within {STOP_DEADLINE} s of SIGTERM") from None
 
+    def await_empty_trash(self, deadline=20):
+        """Wait until what removed images held is given back; what is not, the inventory shows."""
+        trash, end = self.root / "images" / "trash", time.monotonic() + deadline
+        while trash.is_dir() and any(trash.iterdir()) and time.monotonic() < end:
+            time.sleep(0.02)
+
     def kill(self):
         """End it without a warning."""
         self.process.kill()

@@ -9,7 +9,7 @@ import time
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 # Files that belong to an instance and not to a pod: they may come and stay.
-STANDING_FILES = re.compile(r"(^|/)(lock|last_reserved_ip\.\d+|[^/]*\.sock|boot|names|images\.json|version)$")
+STANDING_FILES = re.compile(r"(^|/)(lock|last_reserved_ip\.\d+|[^/]*\.sock|boot|parents|names\.json)$")
 
 
 class Inventory:

@@ -12,11 +12,11 @@ use crate::stdio::log::LogError;
 use crate::stdio::pump::Pump;
 use crate::stdio::{Ends, Names, StreamError};
 use crate::{chain, clock, exits, locked, note, oom, reaper};
+use cringle_kernel::error::SystemError;
+use cringle_kernel::terminal::Size;
 use cringle_proto_shim::control::{FailureKind, State as ReportedState};
 use cringle_proto_shim::record::ExitRecord;
 use oci_spec::runtime::LinuxResources;
-use cringle_kernel::error::SystemError;
-use cringle_kernel::terminal::Size;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -57,7 +57,7 @@ struct State {
 #[derive(Debug)]
 enum Engine {
     Absent,
-    Created(Created),
+    Created(Box<Created>),
     Running(Arc<Running>),
 }
 
@@ -213,7 +213,7 @@ impl Shim {
         let mut created = engine::create(&bundle, streams.theirs)?;
         let pid = created.child().pid;
         state.master = created.take_master();
-        state.engine = Engine::Created(created);
+        state.engine = Engine::Created(Box::new(created));
         state.life.apply(Event::Created { pid })?;
         state.id = wanted.id;
         state.names = Some(wanted.names);
@@ -232,7 +232,7 @@ impl Shim {
         let mut state = locked(&self.state);
         let created = match std::mem::replace(&mut state.engine, Engine::Absent) {
             Engine::Created(created) if matches!(state.life, Life::Created { .. }) => created,
-            other => {
+            other @ (Engine::Absent | Engine::Created(_) | Engine::Running(_)) => {
                 state.engine = other;
                 state.life.apply(Event::Released)?;
                 return Err(ShimError::NotRunning);
@@ -290,7 +290,7 @@ impl Shim {
             if let Engine::Running(running) = &state.engine {
                 let running = Arc::clone(running);
                 // So that its life knows whose kill it was; the signal itself goes to all.
-                if state.life.apply(Event::SignalSent { signal }).is_err() {}
+                let _ended_already = state.life.apply(Event::SignalSent { signal });
                 running
             } else {
                 let actions = state.life.apply(Event::SignalSent { signal })?;
@@ -450,9 +450,8 @@ impl Shim {
             Engine::Created(_) | Engine::Absent => 0,
         };
         let applied = state.life.apply(Event::Ended { status, memory_kills, at });
-        let performed = applied
-            .map_err(ShimError::from)
-            .and_then(|actions| self.perform(&mut state, actions));
+        let performed =
+            applied.map_err(ShimError::from).and_then(|actions| self.perform(&mut state, actions));
         if let Err(error) = performed {
             note(&format!("failed to take the end of process {pid}: {}", chain(&error)));
         }

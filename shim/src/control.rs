@@ -177,9 +177,9 @@ impl Connection {
             return;
         }
         tokio::spawn(async move {
-            if let Some(record) = told(&mut exit, &reports).await
-                && reports.send(Report::Exited(record)).is_err()
-            {}
+            if let Some(record) = told(&mut exit, &reports).await {
+                let _nobody_listens = reports.send(Report::Exited(record));
+            }
         });
     }
 
@@ -199,8 +199,8 @@ impl Connection {
             else {
                 return;
             };
-            if shim.execs.forget(&exec).is_err() {}
-            if reports.send(Report::ExecExited { id: exec, ending }).is_err() {}
+            let _gone_already = shim.execs.forget(&exec);
+            let _nobody_listens = reports.send(Report::ExecExited { id: exec, ending });
         });
         Ok((pid, id))
     }
@@ -282,8 +282,9 @@ fn stdio(streams: &[Stream], descriptors: Vec<OwnedFd>) -> Result<Stdio, Failure
 }
 
 fn null() -> Result<OwnedFd, Failure> {
-    rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .map_err(|errno| failure(FailureKind::Refused, &format!("failed to open /dev/null: {errno}")))
+    rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
+        |errno| failure(FailureKind::Refused, &format!("failed to open /dev/null: {errno}")),
+    )
 }
 
 fn refusal(error: &ShimError) -> Failure {

@@ -16,6 +16,7 @@ mod child;
 mod create;
 mod devices;
 mod error;
+mod gate;
 mod limits;
 mod mounts;
 mod namespaces;
@@ -139,7 +140,7 @@ impl Bundle {
 /// # Errors
 /// Whatever kept the container from being made; nothing of it is left then but what `delete` removes.
 pub(crate) fn create(bundle: &Bundle, stdio: Stdio) -> Result<Created> {
-    let create::Prepared { child, sync, cgroup } = create::create(bundle, stdio.complete()?)?;
+    let create::Prepared { child, sync, cgroup } = create::create(bundle, stdio.complete()?, None)?;
     Ok(Created { child, sync, cgroup, spec: bundle.spec.clone() })
 }
 
@@ -167,6 +168,58 @@ impl Created {
         create::start(&self.sync, &self.child)?;
         Ok(Running::new(self.child, self.cgroup, self.spec))
     }
+}
+
+/// Creates a container that waits for `start_waiting`, by whatever process, at a socket in its bundle. It outlives its creator.
+///
+/// # Errors
+/// As for `create`.
+pub(crate) fn create_waiting(bundle: &Bundle, stdio: Stdio) -> Result<Child> {
+    let gate = gate::listen(&bundle.path)?;
+    create::create(bundle, stdio.complete()?, Some(gate)).map(|prepared| prepared.child)
+}
+
+/// Lets the init of a container that waits execute its program; returns once it did.
+///
+/// # Errors
+/// Nobody waits, or why the program could not be executed.
+pub(crate) fn start_waiting(bundle: &Path) -> Result<()> {
+    gate::open(bundle)
+}
+
+/// What is known of the container of a bundle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// How far it is.
+    pub phase: Phase,
+    /// Its init, as long as it lives.
+    pub pid: Option<i32>,
+}
+
+/// How far a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Its init waits to be started.
+    Created,
+    /// Its init executed its program.
+    Running,
+    /// Its init has ended, or never was.
+    Stopped,
+}
+
+/// Asks the notes and the kernel how far the container of a bundle is.
+///
+/// # Errors
+/// The notes can't be read.
+pub(crate) fn status(bundle: &Path) -> Result<Status> {
+    let init = state::State::read(bundle)?.and_then(|state| state.init);
+    let phase = match init {
+        Some(init) if !init.is_alive() => Phase::Stopped,
+        Some(_) if gate::is_closed(bundle) => Phase::Created,
+        Some(_) => Phase::Running,
+        None => Phase::Stopped,
+    };
+    Ok(Status { phase, pid: init.filter(|_| phase != Phase::Stopped).map(|init| init.pid) })
 }
 
 /// Ends what is left of the container of this bundle and gives its cgroups back, from `state.json`: works after the shim that

@@ -1,5 +1,7 @@
 //! Which of its entries the shim was called by, and what each prepares.
 
+mod containerd;
+
 use crate::serve::{Sockets, serve};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
@@ -20,39 +22,49 @@ struct Usage(&'static str);
 ///
 /// # Errors
 /// The entry's failure.
-pub(crate) fn run(arguments: Vec<OsString>) -> Result<ExitCode, Failure> {
-    let mut words = arguments.iter().skip(1);
-    if words.next().is_some_and(|word| word == "serve") {
-        let (Some(flag), Some(bundle), None) = (words.next(), words.next(), words.next()) else {
-            return Err(Usage(SERVE_USAGE).into());
-        };
-        if flag != "--bundle" {
-            return Err(Usage(SERVE_USAGE).into());
+pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Failure> {
+    let words = arguments.get(1..).unwrap_or_default();
+    match words.first() {
+        Some(first) if first == "serve" => run_serve(words.get(1..).unwrap_or_default()),
+        Some(_) | None => {
+            containerd::Call::parse(words)?.perform()?;
+            Ok(ExitCode::SUCCESS)
         }
-        return run_serve(PathBuf::from(bundle));
     }
-    Err(Usage(SERVE_USAGE).into())
 }
 
-const SERVE_USAGE: &str = "containerd-shim-cringle-v2 serve --bundle DIRECTORY";
+const SERVE_USAGE: &str =
+    "containerd-shim-cringle-v2 serve --bundle DIRECTORY [--socket PATH-TO-REMOVE]";
 
-/// The entry of our own daemon: the Task socket is standard input, the control socket standard output.
-fn run_serve(bundle: PathBuf) -> Result<ExitCode, Failure> {
+/// The shim proper: the Task socket is standard input, the control socket standard output.
+fn run_serve(words: &[OsString]) -> Result<ExitCode, Failure> {
+    let (mut bundle, mut socket) = (None, None);
+    for pair in words.chunks(2) {
+        match pair {
+            [flag, value] if flag == "--bundle" => bundle = Some(PathBuf::from(value)),
+            [flag, value] if flag == "--socket" => socket = Some(PathBuf::from(value)),
+            _ => return Err(Usage(SERVE_USAGE).into()),
+        }
+    }
+    let bundle = bundle.ok_or(Usage(SERVE_USAGE))?;
     let sockets = Sockets {
         task: std::io::stdin().as_fd().try_clone_to_owned()?,
-        control: Some(std::io::stdout().as_fd().try_clone_to_owned()?),
+        control: std::io::stdout().as_fd().try_clone_to_owned()?,
     };
     sanitise()?;
     serve(bundle, sockets)?;
+    if let Some(socket) = socket {
+        containerd::remove_socket(&socket)?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Makes this process one that nobody else has a part in.
-pub(crate) fn sanitise() -> Result<(), Failure> {
+fn sanitise() -> Result<(), Failure> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     point_at(&null)?;
-    // A process group leader cannot make a session; it has one of its own then.
-    if rustix::process::setsid().is_err() {}
+    // A process group leader cannot make a session; whoever made it one has separated us already.
+    let _leader_already = rustix::process::setsid();
     rustix::process::umask(Mode::from_raw_mode(0o022));
     rustix::process::chdir("/")?;
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;

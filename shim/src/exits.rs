@@ -48,7 +48,8 @@ pub(crate) fn replace<T: Serialize>(
     let failed = |source| RecordError { name, source };
     let text = serde_json::to_vec(content).map_err(io::Error::other).map_err(failed)?;
     let new = bundle.join(format!(".{name}.new"));
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+    let flags =
+        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::open(&new, flags, Mode::from_raw_mode(0o600));
     let mut file = File::from(file.map_err(|errno| failed(errno.into()))?);
     file.write_all(&text).map_err(failed)?;

@@ -12,6 +12,7 @@ mod engine;
 mod entry;
 mod exec;
 mod exits;
+mod oci_cli;
 mod oom;
 mod process;
 mod reaper;
@@ -25,7 +26,8 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 fn main() -> ExitCode {
-    match entry::run(std::env::args_os().collect()) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    match entry::run(&arguments) {
         Ok(code) => code,
         Err(error) => {
             note(&chain(&*error));
@@ -51,7 +53,7 @@ fn note(text: &str) {
     let stamp = clock::Stamp::now();
     let line = [stamp.as_bytes(), b" ", text.as_bytes(), b"\n"].concat();
     // There is nowhere to complain about a complaint that cannot be written.
-    if rustix::io::write(rustix::stdio::stderr(), &line).is_err() {}
+    let _unheard = rustix::io::write(rustix::stdio::stderr(), &line);
 }
 
 /// The lock's content. With one thread nobody can have panicked while holding it.

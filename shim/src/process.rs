@@ -323,7 +323,9 @@ mod tests {
         assert_eq!(ended(&mut life, WaitStatus::Code(3), 0), Ending::Code(3));
         let again = Event::Ended { status: WaitStatus::Code(4), memory_kills: 0, at: 2 };
         assert_eq!(life.apply(again), Ok(vec![]));
-        assert!(matches!(life.phase(), ReportedPhase::Exited(record) if record.at_nanoseconds == 1));
+        assert!(
+            matches!(life.phase(), ReportedPhase::Exited(record) if record.at_nanoseconds == 1)
+        );
     }
 
     #[test]

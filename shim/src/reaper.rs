@@ -33,7 +33,7 @@ pub(crate) fn empty_root() -> RootfsMount {
 /// Reaps until SIGTERM. Gives the exit code.
 pub(crate) fn run() -> i32 {
     // A name is for people only.
-    if rustix::thread::set_name(c"pause").is_err() {}
+    let _unnamed = rustix::thread::set_name(c"pause");
     // Blocked signals reach PID 1 as well; unblocked it would not get those that it does not handle.
     let Ok(signals) = signal::watch(&[CHLD, TERM]) else { return 1 };
     loop {

@@ -30,8 +30,8 @@ const TURNS: usize = 32;
 pub(crate) struct Sockets {
     /// Listening stream socket of the Task service.
     pub task: OwnedFd,
-    /// Listening packet socket of our own; containerd gives none.
-    pub control: Option<OwnedFd>,
+    /// Listening packet socket of our own.
+    pub control: OwnedFd,
 }
 
 /// Why the shim could not serve.
@@ -72,10 +72,8 @@ async fn run(shim: Arc<Shim>, sockets: Sockets, signals: OwnedFd) -> Result<(), 
     let service = Arc::new(task::Service::new(Arc::clone(&shim)));
     let mut server = Server::new().add_listener(listener).register_service(create_task(service));
     server.start().await.map_err(ServeError::StartTask)?;
-    if let Some(control) = sockets.control {
-        let listener = watched(control).map_err(ServeError::StartLoop)?;
-        tokio::spawn(control::serve(Arc::clone(&shim), listener));
-    }
+    let listener = watched(sockets.control).map_err(ServeError::StartLoop)?;
+    tokio::spawn(control::serve(Arc::clone(&shim), listener));
     let signals = watched(signals).map_err(ServeError::StartLoop)?;
     tokio::select! {
         () = watch_signals(Arc::clone(&shim), signals) => {}

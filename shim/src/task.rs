@@ -111,7 +111,7 @@ impl cringle_proto_shim::Task for Service {
     }
 
     async fn kill(&self, _: &TtrpcContext, request: KillRequest) -> Result<Empty> {
-        let signal = u8::try_from(request.signal).map_err(|_| {
+        let signal = u8::try_from(request.signal).map_err(|_too_large| {
             failed(Code::INVALID_ARGUMENT, format!("{} is no signal", request.signal))
         })?;
         let sent = if !request.exec_id.is_empty() {

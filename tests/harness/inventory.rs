@@ -10,7 +10,7 @@ use std::process::Command;
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 /// Files that belong to an instance and not to a pod or an image.
-const STANDING: &[&str] = &["lock", "last_reserved_ip.0", "boot"];
+const STANDING: &[&str] = &["lock", "last_reserved_ip.0", "boot", "parents", "names.json"];
 
 /// Where to look.
 #[derive(Debug, Clone)]

@@ -10,7 +10,10 @@ use crate::spec::error::UNSUPPORTED_FIELD;
 use crate::spec::{Error, name};
 
 #[derive(Deserialize)]
-#[expect(clippy::struct_excessive_bools, reason = "these are the keys of the reference's configuration")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "these are the keys of the reference's configuration"
+)]
 struct Wire {
     #[serde(default, deserialize_with = "null_as_default")]
     bridge: String,
@@ -60,7 +63,10 @@ struct WithMac {
 
 /// A checked configuration.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, and none excludes another")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a setting of its own, and none excludes another"
+)]
 pub(super) struct Conf {
     pub(super) bridge: String,
     pub(super) is_gateway: bool,
@@ -78,23 +84,34 @@ pub(super) struct Conf {
 impl Conf {
     pub(super) fn parse(call: &Call<'_>) -> Result<Self, Error> {
         let wire: Wire = parse_as(call.config())?;
-        for (key, value) in
-            [("vlan", &wire.vlan), ("vlanTrunk", &wire.vlan_trunk), ("macspoofchk", &wire.mac_spoof_check)]
-        {
+        for (key, value) in [
+            ("vlan", &wire.vlan),
+            ("vlanTrunk", &wire.vlan_trunk),
+            ("macspoofchk", &wire.mac_spoof_check),
+        ] {
             if is_set(value) {
                 let text = format!("bridge does not support {key}");
-                return Err(Error::with_details(UNSUPPORTED_FIELD, text, format!("{key} = {value}")));
+                return Err(Error::with_details(
+                    UNSUPPORTED_FIELD,
+                    text,
+                    format!("{key} = {value}"),
+                ));
             }
         }
         if wire.hairpin_mode && wire.promisc_mode {
             return Err(Error::configuration("hairpinMode and promiscMode exclude each other"));
         }
         if wire.disable_container_interface && call.network.ipam_type.is_some() {
-            return Err(Error::configuration("disableContainerInterface and ipam exclude each other"));
+            return Err(Error::configuration(
+                "disableContainerInterface and ipam exclude each other",
+            ));
         }
         let conf = Self::from_wire(call, &wire)?;
         if !name::is_interface(&conf.bridge) {
-            return Err(Error::configuration(format!("bridge {:?} can't be the name of an interface", conf.bridge)));
+            return Err(Error::configuration(format!(
+                "bridge {:?} can't be the name of an interface",
+                conf.bridge
+            )));
         }
         Ok(conf)
     }
@@ -102,7 +119,15 @@ impl Conf {
     /// The configuration for DEL, which must not fail over what ADD would refuse.
     pub(super) fn parse_leniently(call: &Call<'_>) -> Result<Self, Error> {
         let wire: Wire = parse_as(call.config())?;
-        Self::from_wire(call, &Wire { mac: String::new(), args: Args::default(), runtime: WithMac::default(), ..wire })
+        Self::from_wire(
+            call,
+            &Wire {
+                mac: String::new(),
+                args: Args::default(),
+                runtime: WithMac::default(),
+                ..wire
+            },
+        )
     }
 
     fn from_wire(call: &Call<'_>, wire: &Wire) -> Result<Self, Error> {

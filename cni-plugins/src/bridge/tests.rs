@@ -28,7 +28,11 @@ fn pods_reach_each_other_and_the_host_by_both_families_at_once() {
             let to = results[1].ips[place].address.addr();
             let listener = pods[1].listen(&format!("{}", std::net::SocketAddr::new(to, 80)));
             pods[0].connect(std::net::SocketAddr::new(to, 80)).unwrap();
-            assert_eq!(accept(&listener), results[0].ips[place].address.addr(), "no masquerade among pods");
+            assert_eq!(
+                accept(&listener),
+                results[0].ips[place].address.addr(),
+                "no masquerade among pods"
+            );
             let gateway = results[0].ips[place].gateway.unwrap();
             let listener = std::net::TcpListener::bind((gateway, 81)).unwrap();
             pods[0].connect(std::net::SocketAddr::new(gateway, 81)).unwrap();
@@ -42,7 +46,8 @@ fn the_result_tells_what_was_made_and_check_agrees_until_something_is_missing() 
     on_new_host(|host| {
         let pod = Pod::new("c1");
         let result = add(host, &pod, DUAL);
-        let names: Vec<&str> = result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
+        let names: Vec<&str> =
+            result.interfaces.iter().map(|interface| interface.name.as_str()).collect();
         assert_eq!((names[0], names[2], result.interfaces.len()), ("cni0", "eth0", 3));
         assert_eq!(host.links_of("veth"), [names[1]]);
         assert!(result.interfaces[2].sandbox.is_some() && result.interfaces[0].sandbox.is_none());
@@ -71,11 +76,19 @@ fn pods_are_masqueraded_to_the_outside_and_only_if_asked() {
             let to = std::net::SocketAddr::new(outside.ips[place].address.addr(), 80);
             let listener = client.listen(&to.to_string());
             hidden.connect(to).unwrap();
-            assert_eq!(accept(&listener), outside.ips[place].gateway.unwrap(), "the host's own address");
+            assert_eq!(
+                accept(&listener),
+                outside.ips[place].gateway.unwrap(),
+                "the host's own address"
+            );
             let back = std::net::SocketAddr::new(inside.ips[place].address.addr(), 80);
             let listener = hidden.listen(&back.to_string());
             client.connect(back).unwrap();
-            assert_eq!(accept(&listener), outside.ips[place].address.addr(), "the other network is not masqueraded");
+            assert_eq!(
+                accept(&listener),
+                outside.ips[place].address.addr(),
+                "the other network is not masqueraded"
+            );
         }
     });
 }
@@ -85,9 +98,15 @@ fn delete_leaves_nothing_and_can_be_repeated_without_the_namespace() {
     on_new_host(|host| {
         let pod = Pod::new("c1");
         add(host, &pod, DUAL);
-        assert_eq!((host.leases("pods"), sweep::owned_elements(&mut host.context).unwrap().len()), (2, 4));
+        assert_eq!(
+            (host.leases("pods"), sweep::owned_elements(&mut host.context).unwrap().len()),
+            (2, 4)
+        );
         host.run(Command::Delete, "bridge", &pod, DUAL).unwrap();
-        assert_eq!((host.leases("pods"), sweep::owned_elements(&mut host.context).unwrap().len()), (0, 0));
+        assert_eq!(
+            (host.leases("pods"), sweep::owned_elements(&mut host.context).unwrap().len()),
+            (0, 0)
+        );
         assert!(host.links_of("veth").is_empty());
         host.run(Command::Delete, "bridge", &pod, DUAL).unwrap();
         for netns in [None, Some("/no/such/path".into()), Some("/proc/self/status".into())] {
@@ -131,7 +150,8 @@ fn fifty_pods_attach_at_the_same_time() {
                 scope.spawn(move || {
                     let mut context = Context::for_instance("t");
                     let request = Pod::request(pod, config);
-                    let result = run(Command::Add, "bridge", &request, &mut context).unwrap().unwrap();
+                    let result =
+                        run(Command::Add, "bridge", &request, &mut context).unwrap().unwrap();
                     result.ips[0].address.addr()
                 })
             };
@@ -140,7 +160,10 @@ fn fifty_pods_attach_at_the_same_time() {
         });
         addresses.sort();
         addresses.dedup();
-        assert_eq!((addresses.len(), host.links_of("veth").len(), host.links_of("bridge").len()), (50, 50, 1));
+        assert_eq!(
+            (addresses.len(), host.links_of("veth").len(), host.links_of("bridge").len()),
+            (50, 50, 1)
+        );
         assert_eq!(host.leases("pods"), 100);
     });
 }
@@ -154,11 +177,20 @@ fn collection_removes_what_is_not_valid_of_this_network_only() {
         add(host, &other, OUTSIDE);
         let valid = r#"{"cni.dev/valid-attachments":[{"containerID":"c1","ifname":"eth0"}],"#;
         host.run(Command::Collect, "bridge", &kept, &DUAL.replacen('{', valid, 1)).unwrap();
-        assert_eq!((host.leases("pods"), host.leases("outside"), host.links_of("veth").len()), (2, 2, 2));
+        assert_eq!(
+            (host.leases("pods"), host.leases("outside"), host.links_of("veth").len()),
+            (2, 2, 2)
+        );
         assert_eq!(sweep::owned_elements(&mut host.context).unwrap().len(), 4);
-        let owners: Vec<String> =
-            sweep::owned_links(&mut host.context).unwrap().into_iter().map(|(_, owner)| owner.to_string()).collect();
-        assert!(owners.contains(&"c1/eth0@pods".into()) && owners.contains(&"c3/eth0@outside".into()), "{owners:?}");
+        let owners: Vec<String> = sweep::owned_links(&mut host.context)
+            .unwrap()
+            .into_iter()
+            .map(|(_, owner)| owner.to_string())
+            .collect();
+        assert!(
+            owners.contains(&"c1/eth0@pods".into()) && owners.contains(&"c3/eth0@outside".into()),
+            "{owners:?}"
+        );
     });
 }
 
@@ -171,7 +203,10 @@ fn sweeping_removes_all_of_this_instance_but_what_is_kept() {
         let foreign = pods[2].request(&host.config(DUAL));
         run(Command::Add, "bridge", &foreign, &mut Context::for_instance("other")).unwrap();
         let swept = sweep::sweep(&mut host.context, |owner| owner.container_id == "c1").unwrap();
-        assert_eq!((swept.links.len(), swept.elements.len(), host.links_of("veth").len()), (1, 4, 2));
+        assert_eq!(
+            (swept.links.len(), swept.elements.len(), host.links_of("veth").len()),
+            (1, 4, 2)
+        );
         sweep::remove_all(&mut host.context).unwrap();
         sweep::remove_all(&mut host.context).unwrap();
         assert_eq!(host.links_of("veth").len(), 1, "the other instance's");
@@ -182,7 +217,8 @@ fn sweeping_removes_all_of_this_instance_but_what_is_kept() {
 fn a_failed_attachment_leaves_nothing() {
     on_new_host(|host| {
         let pod = Pod::new("c1");
-        let bad_route = PLAIN.replace(r#""subnet""#, r#""routes":[{"dst":"1.0.0.0/8","gw":"9.9.9.9"}],"subnet""#);
+        let bad_route = PLAIN
+            .replace(r#""subnet""#, r#""routes":[{"dst":"1.0.0.0/8","gw":"9.9.9.9"}],"subnet""#);
         let error = host.run(Command::Add, "bridge", &pod, &bad_route).unwrap_err();
         assert_eq!(error.msg, "failed to add route 1.0.0.0/8 via 9.9.9.9");
         assert_eq!((host.links_of("veth").len(), host.leases("pods")), (0, 0));
@@ -195,11 +231,14 @@ fn an_interface_that_exists_is_not_touched_by_a_second_attachment() {
     on_new_host(|host| {
         let pod = Pod::new("c1");
         add(host, &pod, DUAL);
-        assert!(host.run(Command::Add, "bridge", &pod, DUAL).is_err());
+        host.run(Command::Add, "bridge", &pod, DUAL).unwrap_err();
         assert_eq!((host.links_of("veth").len(), host.leases("pods")), (1, 2));
         // The same name in the same namespace, but for another attachment.
-        let twin = crate::plugin::Request { container_id: "c2".into(), ..pod.request(&host.config(PLAIN)) };
-        assert!(run(Command::Add, "bridge", &twin, &mut host.context).is_err());
+        let twin = crate::plugin::Request {
+            container_id: "c2".into(),
+            ..pod.request(&host.config(PLAIN))
+        };
+        run(Command::Add, "bridge", &twin, &mut host.context).unwrap_err();
         assert_eq!((host.links_of("veth").len(), host.leases("pods")), (1, 2));
     });
 }
@@ -232,7 +271,11 @@ fn what_is_not_supported_is_refused_by_name() {
             (r#""bridge":"lo""#, 7),
         ] {
             let config = PLAIN.replacen('{', &format!("{{{key},"), 1);
-            assert_eq!(host.run(Command::Add, "bridge", &pod, &config).unwrap_err().code, code, "{key}");
+            assert_eq!(
+                host.run(Command::Add, "bridge", &pod, &config).unwrap_err().code,
+                code,
+                "{key}"
+            );
             if !key.contains("mac\"") {
                 host.run(Command::Delete, "bridge", &pod, &config).unwrap();
             }
@@ -253,7 +296,10 @@ fn a_hardware_address_comes_from_the_runtime_before_the_arguments() {
         for (number, (key, mac)) in cases.into_iter().enumerate() {
             let pod = Pod::new(&format!("c{number}"));
             let config = host.config(&PLAIN.replacen('{', &format!("{{{key},"), 1));
-            let request = crate::plugin::Request { args: "MAC=02:00:00:00:00:03".into(), ..pod.request(&config) };
+            let request = crate::plugin::Request {
+                args: "MAC=02:00:00:00:00:03".into(),
+                ..pod.request(&config)
+            };
             let result = run(Command::Add, "bridge", &request, &mut host.context).unwrap().unwrap();
             assert_eq!(result.interfaces[2].mac, mac);
         }
@@ -268,7 +314,7 @@ fn isolated_ports_reach_the_gateway_and_not_each_other() {
         let results = pods.each_ref().map(|pod| add(host, pod, &config));
         let peer = std::net::SocketAddr::new(results[1].ips[0].address.addr(), 80);
         let _listener = pods[1].listen(&peer.to_string());
-        assert!(pods[0].connect(peer).is_err());
+        pods[0].connect(peer).unwrap_err();
         let gateway = std::net::SocketAddr::new(results[0].ips[0].gateway.unwrap(), 81);
         let listener = std::net::TcpListener::bind(gateway).unwrap();
         pods[0].connect(gateway).unwrap();
@@ -281,7 +327,10 @@ fn the_mtu_is_the_configured_one_on_both_sides() {
     on_new_host(|host| {
         let pod = Pod::new("c1");
         let result = add(host, &pod, &PLAIN.replacen('{', r#"{"mtu":1400,"#, 1));
-        assert_eq!(result.interfaces.iter().map(|interface| interface.mtu).collect::<Vec<_>>(), [Some(1400); 3]);
+        assert_eq!(
+            result.interfaces.iter().map(|interface| interface.mtu).collect::<Vec<_>>(),
+            [Some(1400); 3]
+        );
         let mtu = pod.within(|| link::Links::open().unwrap().require("eth0").unwrap().mtu);
         assert_eq!(mtu, 1400);
     });

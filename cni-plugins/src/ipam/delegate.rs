@@ -25,15 +25,21 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Runs the program and gives what it wrote on its standard output.
 pub(super) fn run(program: &Path, command: Command, call: &Call<'_>) -> Result<String, Error> {
     let failed = |cause: std::io::Error| {
-        Error::with_details(INPUT_OUTPUT, format!("failed to run ipam plugin {program:?}"), cause.to_string())
+        Error::with_details(
+            INPUT_OUTPUT,
+            format!("failed to run ipam plugin {program:?}"),
+            cause.to_string(),
+        )
     };
     let mut child = spawn(program, command, call).map_err(failed)?;
     let output = read(&mut child, Instant::now() + PATIENCE);
     let Ok(output) = output else {
-        // It may be gone already; reaping it below says what became of it.
-        if child.kill().is_err() {}
+        child.kill().map_err(failed)?;
         child.wait().map_err(failed)?;
-        return Err(Error::new(TRY_AGAIN_LATER, format!("ipam plugin {program:?} gave no answer in time")));
+        return Err(Error::new(
+            TRY_AGAIN_LATER,
+            format!("ipam plugin {program:?} gave no answer in time"),
+        ));
     };
     let status = child.wait().map_err(failed)?;
     if status.success() {
@@ -41,7 +47,11 @@ pub(super) fn run(program: &Path, command: Command, call: &Call<'_>) -> Result<S
     }
     Err(Error::parse(&output).unwrap_or_else(|| {
         let text = String::from_utf8_lossy(&output);
-        Error::with_details(INPUT_OUTPUT, format!("ipam plugin {program:?} failed with {status}"), text.trim())
+        Error::with_details(
+            INPUT_OUTPUT,
+            format!("ipam plugin {program:?} failed with {status}"),
+            text.trim(),
+        )
     }))
 }
 
@@ -61,7 +71,9 @@ fn spawn(program: &Path, command: Command, call: &Call<'_>) -> std::io::Result<C
             .spawn();
         match spawned {
             // Someone is writing the file this moment; nothing tells when that ends.
-            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => pause(BUSY_PAUSE)?,
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                pause(BUSY_PAUSE)?
+            }
             outcome => return outcome,
         }
     }
@@ -88,7 +100,8 @@ fn read(child: &mut Child, deadline: Instant) -> std::io::Result<Vec<u8>> {
     let mut output = Vec::new();
     let mut chunk = vec![0; 64 << 10];
     loop {
-        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).map_err(std::io::Error::other)?;
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now()))
+            .map_err(std::io::Error::other)?;
         let mut polled = [PollFd::from_borrowed_fd(stdout.as_fd(), PollFlags::IN)];
         if rustix::io::retry_on_intr(|| rustix::event::poll(&mut polled, Some(&left)))? == 0 {
             return Err(std::io::ErrorKind::TimedOut.into());
@@ -113,12 +126,19 @@ mod tests {
     use crate::plugin::{Request, run as run_plugin};
     use crate::testing::{Host, Pod, on_new_host};
 
-    const CONFIG: &str = r#"{"cniVersion":"0.4.0","name":"n","type":"bridge","ipam":{"type":"foreign","x":1.50}}"#;
+    const CONFIG: &str =
+        r#"{"cniVersion":"0.4.0","name":"n","type":"bridge","ipam":{"type":"foreign","x":1.50}}"#;
 
     /// Runs the bridge with a plugin for addresses that is this script.
     fn with_script(host: &mut Host, pod: &Pod, script: &str) -> Result<String, Error> {
         let path = host.root.path().join("foreign");
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(path).unwrap();
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o755)
+            .open(path)
+            .unwrap();
         file.write_all(script.as_bytes()).unwrap();
         drop(file);
         let request = Request { path: vec![host.root.path().into()], ..pod.request(CONFIG) };
@@ -149,12 +169,17 @@ mod tests {
     fn the_error_of_a_foreign_plugin_is_passed_on_and_the_bridge_rolls_back() {
         on_new_host(|host| {
             let pod = Pod::new("c1");
-            let structured = "#!/bin/sh\necho '{\"code\":123,\"msg\":\"no\",\"details\":\"d\"}'; exit 1\n";
+            let structured =
+                "#!/bin/sh\necho '{\"code\":123,\"msg\":\"no\",\"details\":\"d\"}'; exit 1\n";
             let error = with_script(host, &pod, structured).unwrap_err();
             assert_eq!((error.code, error.to_string().as_str()), (123, "no: d"));
             let error = with_script(host, &pod, "#!/bin/sh\necho oh; exit 3\n").unwrap_err();
-            assert!(error.msg.contains("failed with exit status: 3") && error.details == "oh", "{error}");
-            let error = with_script(host, &pod, "#!/bin/sh\nhead -c 2000000 /dev/zero\n").unwrap_err();
+            assert!(
+                error.msg.contains("failed with exit status: 3") && error.details == "oh",
+                "{error}"
+            );
+            let error =
+                with_script(host, &pod, "#!/bin/sh\nhead -c 2000000 /dev/zero\n").unwrap_err();
             assert_eq!(error.code, TRY_AGAIN_LATER);
             assert!(host.links_of("veth").is_empty());
         });
@@ -165,7 +190,8 @@ mod tests {
         on_new_host(|_| {
             let pod = Pod::new("c1");
             let request = pod.request(CONFIG);
-            let error = run_plugin(Command::Add, "bridge", &request, &mut Context::new()).unwrap_err();
+            let error =
+                run_plugin(Command::Add, "bridge", &request, &mut Context::new()).unwrap_err();
             assert_eq!(error.code, 7);
         });
     }

@@ -17,7 +17,10 @@ impl Plugin for Fixed {
         if call.network.version <= Version::V0_2_0 {
             let ipv4 = request.addresses.iter().filter(|(net, _)| net.addr().is_ipv4()).count();
             if ipv4 > 1 || request.addresses.len() - ipv4 > 1 {
-                let text = format!("cniVersion {} does not know more than one address per family", call.network.version);
+                let text = format!(
+                    "cniVersion {} does not know more than one address per family",
+                    call.network.version
+                );
                 return Err(Error::configuration(text));
             }
         }
@@ -38,7 +41,10 @@ impl Plugin for Fixed {
         let found = call.prev_result()?;
         for (address, _) in FixedRequest::parse(call)?.addresses {
             if !found.ips.iter().any(|ip| ip.address == address) {
-                return Err(Error::new(CHECK_FAILED, format!("address {address} is not in the previous result")));
+                return Err(Error::new(
+                    CHECK_FAILED,
+                    format!("address {address} is not in the previous result"),
+                ));
             }
         }
         Ok(())
@@ -92,10 +98,17 @@ mod tests {
 
     #[test]
     fn addresses_need_a_prefix_and_old_versions_one_per_family() {
-        for rest in [r#""runtimeConfig":{"ips":["10.0.0.8"]},"#, r#""runtimeConfig":{"ips":["x/24"]},"#] {
+        for rest in
+            [r#""runtimeConfig":{"ips":["10.0.0.8"]},"#, r#""runtimeConfig":{"ips":["x/24"]},"#]
+        {
             assert_eq!(addresses("", rest).unwrap_err().code, 7, "{rest}");
         }
         let two = CONFIG.replace("1.1.0", "0.2.0").replace("fd00::5/64", "10.0.0.6/24");
-        assert_eq!(run(Command::Add, "static", &request("c1", &two), &mut Context::new()).unwrap_err().code, 7);
+        assert_eq!(
+            run(Command::Add, "static", &request("c1", &two), &mut Context::new())
+                .unwrap_err()
+                .code,
+            7
+        );
     }
 }

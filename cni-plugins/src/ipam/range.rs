@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::spec::conf::null_as_default;
 use crate::spec::Error;
+use crate::spec::conf::null_as_default;
 
 /// A range as it is configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -47,17 +47,22 @@ pub(super) fn number(address: IpAddr) -> u128 {
 
 impl Range {
     pub(super) fn parse(conf: &RangeConf, point_to_point: PointToPoint) -> Result<Self, Error> {
-        let subnet: IpNet = conf
-            .subnet
-            .parse()
-            .map_err(|_| Error::configuration(format!("subnet {:?} is not an address with a prefix", conf.subnet)))?;
+        let subnet: IpNet = conf.subnet.parse().map_err(|cause| {
+            Error::unparsed(
+                format!("subnet {:?} is not an address with a prefix", conf.subnet),
+                &cause,
+            )
+        })?;
         if subnet.addr() != subnet.network() {
-            let text = format!("subnet {subnet} has host bits set: the network is {}", subnet.trunc());
+            let text =
+                format!("subnet {subnet} has host bits set: the network is {}", subnet.trunc());
             return Err(Error::configuration(text));
         }
         let is_small = subnet.max_prefix_len() - subnet.prefix_len() < 2;
         if is_small && point_to_point == PointToPoint::Refused {
-            return Err(Error::configuration(format!("subnet {subnet} is too small to give out addresses")));
+            return Err(Error::configuration(format!(
+                "subnet {subnet} is too small to give out addresses"
+            )));
         }
         let (mut first, mut last) = (number(subnet.network()), number(subnet.broadcast()));
         if !is_small {
@@ -98,7 +103,8 @@ impl Range {
     }
 
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.subnet.addr().is_ipv4() && (self.first..=self.last).contains(&number(address))
+        address.is_ipv4() == self.subnet.addr().is_ipv4()
+            && (self.first..=self.last).contains(&number(address))
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -125,8 +131,11 @@ impl RangeSet {
     pub(super) fn parse(conf: &[RangeConf], point_to_point: PointToPoint) -> Result<Self, Error> {
         let ranges = conf.iter().map(|range| Range::parse(range, point_to_point));
         let ranges: Vec<Range> = ranges.collect::<Result<_, _>>()?;
-        let Some(first) = ranges.first() else { return Err(Error::configuration("a range set is empty")) };
-        if ranges.iter().any(|range| range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4()) {
+        let Some(first) = ranges.first() else {
+            return Err(Error::configuration("a range set is empty"));
+        };
+        if ranges.iter().any(|range| range.subnet.addr().is_ipv4() != first.subnet.addr().is_ipv4())
+        {
             return Err(Error::configuration("a range set mixes address families"));
         }
         for (index, range) in ranges.iter().enumerate() {
@@ -162,10 +171,11 @@ impl RangeSet {
         });
         let (place, reached) = start.map_or((0, None), |(place, last)| (place, Some(last)));
         let begun = self.0.get(place).into_iter();
-        let tail = begun.clone().filter(move |range| reached != Some(range.last)).flat_map(move |range| {
-            let from = reached.map_or(range.first, |reached| reached.saturating_add(1));
-            numbers(from, range.last, range)
-        });
+        let tail =
+            begun.clone().filter(move |range| reached != Some(range.last)).flat_map(move |range| {
+                let from = reached.map_or(range.first, |reached| reached.saturating_add(1));
+                numbers(from, range.last, range)
+            });
         let others = self.0.iter().cycle().skip(place + 1).take(self.0.len().saturating_sub(1));
         let others = others.flat_map(|range| numbers(range.first, range.last, range));
         let head = begun.flat_map(move |range| {
@@ -185,7 +195,9 @@ pub(super) fn address(key: &str, text: &str) -> Result<Option<IpAddr>, Error> {
     if text.is_empty() {
         return Ok(None);
     }
-    text.parse().map(Some).map_err(|_| Error::configuration(format!("{key} {text:?} is not an address")))
+    text.parse()
+        .map(Some)
+        .map_err(|cause| Error::unparsed(format!("{key} {text:?} is not an address"), &cause))
 }
 
 #[cfg(test)]
@@ -238,24 +250,28 @@ mod tests {
             let conf = conf(subnet, start, end, gateway);
             assert_eq!(Range::parse(&conf, PointToPoint::Refused).unwrap_err().code, 7, "{conf:?}");
         }
-        assert!(Range::parse(&conf("10.1.2.0/31", "", "", ""), PointToPoint::Allowed).is_ok());
-        assert!(Range::parse(&conf("fd00::1/128", "", "", ""), PointToPoint::Allowed).is_ok());
+        Range::parse(&conf("10.1.2.0/31", "", "", ""), PointToPoint::Allowed).unwrap();
+        Range::parse(&conf("fd00::1/128", "", "", ""), PointToPoint::Allowed).unwrap();
     }
 
     #[test]
     fn a_set_has_one_family_and_no_overlap() {
         let v4 = conf("10.1.2.0/24", "", "", "");
         for other in [conf("fd00::/64", "", "", ""), conf("10.1.2.0/25", "", "", "")] {
-            assert!(RangeSet::parse(&[v4.clone(), other], PointToPoint::Refused).is_err());
+            RangeSet::parse(&[v4.clone(), other], PointToPoint::Refused).unwrap_err();
         }
-        assert!(RangeSet::parse(&[], PointToPoint::Refused).is_err());
-        let halves = [conf("10.1.2.0/24", "", "10.1.2.99", ""), conf("10.1.2.0/24", "10.1.2.100", "", "")];
-        assert!(RangeSet::parse(&halves, PointToPoint::Refused).is_ok());
+        RangeSet::parse(&[], PointToPoint::Refused).unwrap_err();
+        let halves =
+            [conf("10.1.2.0/24", "", "10.1.2.99", ""), conf("10.1.2.0/24", "10.1.2.100", "", "")];
+        RangeSet::parse(&halves, PointToPoint::Refused).unwrap();
     }
 
     #[test]
     fn addresses_go_round_from_any_start_without_gateways() {
-        let ranges = set(&[conf("10.0.0.0/29", "", "10.0.0.3", ""), conf("10.0.1.0/30", "", "", "10.0.1.2")]);
+        let ranges = set(&[
+            conf("10.0.0.0/29", "", "10.0.0.3", ""),
+            conf("10.0.1.0/30", "", "", "10.0.1.2"),
+        ]);
         let after = |last: &str| -> Vec<String> {
             ranges.after(last.parse().ok()).map(|address| address.to_string()).collect()
         };

@@ -85,8 +85,11 @@ struct FixedAddress {
 impl LeaseRequest {
     pub(super) fn parse(call: &Call<'_>) -> Result<Self, Error> {
         let conf: Conf = parse_as(call.config())?;
-        let point_to_point =
-            if conf.ipam.allow_point_to_point { PointToPoint::Allowed } else { PointToPoint::Refused };
+        let point_to_point = if conf.ipam.allow_point_to_point {
+            PointToPoint::Allowed
+        } else {
+            PointToPoint::Refused
+        };
         let mut ranges = conf.runtime.ip_ranges;
         if !conf.ipam.range.subnet.is_empty() {
             ranges.push(vec![conf.ipam.range]);
@@ -95,23 +98,28 @@ impl LeaseRequest {
         let sets = ranges.iter().map(|set| RangeSet::parse(set, point_to_point));
         let sets: Vec<RangeSet> = sets.collect::<Result<_, _>>()?;
         check_sets(&sets, call.network.version)?;
-        let texts = call.argument("IP").map(|ips| ips.split(',').map(str::to_owned)).into_iter().flatten();
+        let texts =
+            call.argument("IP").map(|ips| ips.split(',').map(str::to_owned)).into_iter().flatten();
         let texts = texts.chain(conf.args.cni.ips).chain(conf.runtime.ips);
         let wanted = texts.map(|text| plain(&text)).collect::<Result<_, _>>()?;
-        let directory = if conf.ipam.data_dir.is_empty() { DATA_DIRECTORY } else { &conf.ipam.data_dir };
+        let directory =
+            if conf.ipam.data_dir.is_empty() { DATA_DIRECTORY } else { &conf.ipam.data_dir };
         Ok(Self {
             sets,
             wanted,
             routes: conf.ipam.routes,
             directory: PathBuf::from(directory).join(&call.network.name),
-            resolv_conf: Some(conf.ipam.resolv_conf).filter(|path| !path.is_empty()).map(PathBuf::from),
+            resolv_conf: Some(conf.ipam.resolv_conf)
+                .filter(|path| !path.is_empty())
+                .map(PathBuf::from),
         })
     }
 
     /// The directory of the leases alone, for commands that must not fail over a range that is wrong.
     pub(super) fn directory(call: &Call<'_>) -> Result<PathBuf, Error> {
         let conf: Conf = parse_as(call.config())?;
-        let directory = if conf.ipam.data_dir.is_empty() { DATA_DIRECTORY } else { &conf.ipam.data_dir };
+        let directory =
+            if conf.ipam.data_dir.is_empty() { DATA_DIRECTORY } else { &conf.ipam.data_dir };
         Ok(PathBuf::from(directory).join(&call.network.name))
     }
 }
@@ -138,7 +146,8 @@ fn plain(text: &str) -> Result<IpAddr, Error> {
     if let Ok(net) = text.parse::<IpNet>() {
         return Ok(net.addr());
     }
-    address("requested address", text)?.ok_or_else(|| Error::configuration("a requested address is empty"))
+    address("requested address", text)?
+        .ok_or_else(|| Error::configuration("a requested address is empty"))
 }
 
 /// What `static` is asked for.
@@ -166,7 +175,10 @@ impl FixedRequest {
             for gateway in gateways.filter(|gateway| !gateway.is_empty()) {
                 let gateway = address("gateway", gateway.trim())?;
                 let fits = |net: &IpNet| gateway.is_some_and(|gateway| net.contains(&gateway));
-                addresses.iter_mut().filter(|(net, _)| fits(net)).for_each(|(_, found)| *found = gateway);
+                addresses
+                    .iter_mut()
+                    .filter(|(net, _)| fits(net))
+                    .for_each(|(_, found)| *found = gateway);
             }
         }
         for ips in [&conf.args.cni.ips, &conf.runtime.ips] {
@@ -179,5 +191,7 @@ impl FixedRequest {
 }
 
 fn with_prefix(text: &str) -> Result<IpNet, Error> {
-    text.parse().map_err(|_| Error::configuration(format!("address {text:?} is not an address with a prefix")))
+    text.parse().map_err(|cause| {
+        Error::unparsed(format!("address {text:?} is not an address with a prefix"), &cause)
+    })
 }

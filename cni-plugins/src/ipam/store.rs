@@ -83,10 +83,18 @@ pub(super) enum Taking {
 impl<'a> Leases<'a> {
     /// Locks the directory, making it if it isn't there, and reads what is in it.
     pub(super) fn lock(directory: &Path, cache: &'a mut LeaseCache) -> Result<Self, StoreError> {
-        let failed = |attempt| move |source| StoreError::Directory { attempt, directory: directory.into(), source };
+        let failed = |attempt| {
+            move |source| StoreError::Directory { attempt, directory: directory.into(), source }
+        };
         fs::create_dir_all(directory).map_err(failed("create files"))?;
         let path = directory.join("lock");
-        let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path);
+        let options = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o644)
+            .open(path);
         let lock = options.map_err(failed("open the lock"))?;
         wait_for(&lock, directory)?;
         let changed = changed(directory).map_err(failed("look at files"))?;
@@ -101,7 +109,11 @@ impl<'a> Leases<'a> {
     pub(super) fn of(&self, container_id: &str, if_name: &str) -> Vec<IpAddr> {
         let full = content(container_id, if_name);
         let is_theirs = |owner: &str| owner == full || owner == container_id;
-        self.leases.iter().filter(|(_, owner)| is_theirs(owner)).map(|(address, _)| *address).collect()
+        self.leases
+            .iter()
+            .filter(|(_, owner)| is_theirs(owner))
+            .map(|(address, _)| *address)
+            .collect()
     }
 
     /// Every lease: the address, the container and the interface, which is empty in old ones.
@@ -117,7 +129,12 @@ impl<'a> Leases<'a> {
     }
 
     /// Gives the address to that container's interface.
-    pub(super) fn take(&mut self, address: IpAddr, container_id: &str, if_name: &str) -> Result<Taking, StoreError> {
+    pub(super) fn take(
+        &mut self,
+        address: IpAddr,
+        container_id: &str,
+        if_name: &str,
+    ) -> Result<Taking, StoreError> {
         let content = content(container_id, if_name);
         let path = self.directory.join(address.to_string());
         match write_whole(&self.directory, &path, &content) {
@@ -162,7 +179,8 @@ impl<'a> Leases<'a> {
     /// Notes which address the range set gave out last. Losing the note is harmless: it only spreads addresses.
     pub(super) fn note_last(&self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         let path = self.last_path(set);
-        let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path);
+        let written =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path);
         written
             .and_then(|mut file| file.write_all(address.to_string().as_bytes()))
             .map_err(|source| StoreError::Lease { attempt: "note last", path, source })

@@ -118,14 +118,19 @@ pub(super) fn bridge(name: &str, mac: [u8; 6], mtu: Option<u32>) -> Message {
 pub(super) fn veth(veth: &Veth<'_>) -> Message {
     // This side may be up from the start; the peer may not, as it has no other side while it is being made.
     let mut message = Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header(0, Link::UP, Link::UP));
-    message.text(IFLA_IFNAME, veth.name).bytes(IFLA_ADDRESS, &veth.mac).number(IFLA_MASTER, veth.master);
+    message
+        .text(IFLA_IFNAME, veth.name)
+        .bytes(IFLA_ADDRESS, &veth.mac)
+        .number(IFLA_MASTER, veth.master);
     if let Some(mtu) = veth.mtu {
         message.number(IFLA_MTU, mtu);
     }
     message.nested(IFLA_LINKINFO, |info| {
         info.text(IFLA_INFO_KIND, "veth").nested(IFLA_INFO_DATA, |data| {
             data.nested(VETH_INFO_PEER, |peer| {
-                peer.raw(&header(0, 0, 0)).text(IFLA_IFNAME, veth.peer_name).bytes(IFLA_ADDRESS, &veth.peer_mac);
+                peer.raw(&header(0, 0, 0))
+                    .text(IFLA_IFNAME, veth.peer_name)
+                    .bytes(IFLA_ADDRESS, &veth.peer_mac);
                 if let Some(mtu) = veth.mtu {
                     peer.number(IFLA_MTU, mtu);
                 }
@@ -138,7 +143,10 @@ pub(super) fn veth(veth: &Veth<'_>) -> Message {
 
 pub(super) fn macvlan(macvlan: &Macvlan<'_>) -> Message {
     let mut message = Message::new(RTM_NEWLINK, CREATE | EXCLUSIVE, &header(0, 0, 0));
-    message.text(IFLA_IFNAME, macvlan.name).bytes(IFLA_ADDRESS, &macvlan.mac).number(IFLA_LINK, macvlan.parent);
+    message
+        .text(IFLA_IFNAME, macvlan.name)
+        .bytes(IFLA_ADDRESS, &macvlan.mac)
+        .number(IFLA_LINK, macvlan.parent);
     if let Some(mtu) = macvlan.mtu {
         message.number(IFLA_MTU, mtu);
     }

@@ -21,7 +21,11 @@ fn call(names: &[&str], variables: &[(&str, &str)], input: &str) -> Answer {
     let (mut output, mut log) = (Vec::new(), Vec::new());
     let invocation = Invocation { names, variable: &variable };
     let ending = invocation.run(&mut input.as_bytes(), &mut output, &mut log).unwrap();
-    Answer { ending, output: String::from_utf8(output).unwrap(), log: String::from_utf8(log).unwrap() }
+    Answer {
+        ending,
+        output: String::from_utf8(output).unwrap(),
+        log: String::from_utf8(log).unwrap(),
+    }
 }
 
 fn code(answer: &Answer) -> u64 {
@@ -53,7 +57,10 @@ fn every_plugin_tells_its_versions_without_any_other_variable() {
         for names in [vec![*kind], vec!["cringle-cni", kind]] {
             let answer = call(&names, &[("CNI_COMMAND", "VERSION")], "garbage");
             let json: Value = serde_json::from_str(&answer.output).unwrap();
-            assert_eq!((json["cniVersion"].as_str(), json["supportedVersions"].as_array().unwrap().len()), (Some("1.1.0"), 7));
+            assert_eq!(
+                (json["cniVersion"].as_str(), json["supportedVersions"].as_array().unwrap().len()),
+                (Some("1.1.0"), 7)
+            );
         }
     }
 }
@@ -88,7 +95,8 @@ fn an_answer_is_in_the_version_of_the_configuration() {
     on_new_host(|host| {
         let pod = Pod::new("c1");
         let path = pod.request("{}").netns.unwrap();
-        let variables = |command| with(&[("CNI_COMMAND", command), ("CNI_NETNS", path.to_str().unwrap())]);
+        let variables =
+            |command| with(&[("CNI_COMMAND", command), ("CNI_NETNS", path.to_str().unwrap())]);
         for version in Version::ALL {
             let config = host.config(BRIDGE).replace("0.2.0", version.as_str());
             let answer = call(&["bridge"], &variables("ADD"), &config);
@@ -97,7 +105,8 @@ fn an_answer_is_in_the_version_of_the_configuration() {
             assert_eq!(json["cniVersion"], version.as_str());
             assert_eq!(json["ip4"].is_object(), version <= Version::V0_2_0, "{json}");
             assert_eq!(json["ips"].is_array(), version > Version::V0_2_0, "{json}");
-            let with_previous = config.replacen('{', &format!(r#"{{"prevResult":{},"#, answer.output), 1);
+            let with_previous =
+                config.replacen('{', &format!(r#"{{"prevResult":{},"#, answer.output), 1);
             if version >= Version::V0_4_0 {
                 let answer = call(&["bridge"], &variables("CHECK"), &with_previous);
                 assert_eq!((answer.ending, answer.output.as_str()), (Ending::Success, ""));

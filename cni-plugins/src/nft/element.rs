@@ -1,6 +1,5 @@
 //! Elements of the sets: a key, for maps a value, and the owner.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use cringle_kernel::netlink::{CREATE, EXCLUSIVE, Message, attributes};
@@ -65,8 +64,8 @@ impl Element {
         let mut rest = self.key.as_slice();
         for field in self.set.key() {
             let Some((bytes, next)) = rest.split_at_checked(field.length()) else { break };
-            // Writing into a string can't fail.
-            let _: std::fmt::Result = write!(words, " {}", decode(*field, bytes));
+            words.push(' ');
+            words.push_str(&decode(*field, bytes));
             rest = next;
         }
         words
@@ -77,7 +76,11 @@ impl Element {
     pub fn port(&self) -> Option<u16> {
         let at = self.key.len().checked_sub(4)?;
         let is_port = self.set.key().last() == Some(&Field::Port);
-        self.key.get(at..at + 2).and_then(|bytes| bytes.try_into().ok()).map(u16::from_be_bytes).filter(|_| is_port)
+        self.key
+            .get(at..at + 2)
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(u16::from_be_bytes)
+            .filter(|_| is_port)
     }
 
     /// The protocol of a published port.
@@ -97,7 +100,11 @@ impl Element {
     /// The last interface in the key, if it has one.
     #[must_use]
     pub fn interface(&self) -> Option<&str> {
-        let at = self.key.len().checked_sub(16).filter(|_| self.set.key().contains(&Field::Interface))?;
+        let at = self
+            .key
+            .len()
+            .checked_sub(16)
+            .filter(|_| self.set.key().contains(&Field::Interface))?;
         let bytes = self.key.get(at..)?;
         let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         std::str::from_utf8(bytes.get(..end)?).ok()
@@ -122,7 +129,12 @@ impl Element {
     }
 }
 
-fn list(kind: u16, flags: u16, (table, set): (&str, Set), fill: impl FnOnce(&mut Message)) -> Message {
+fn list(
+    kind: u16,
+    flags: u16,
+    (table, set): (&str, Set),
+    fill: impl FnOnce(&mut Message),
+) -> Message {
     let mut message = layout::message(kind, flags);
     message.text(LIST_TABLE, table).text(LIST_SET, set.name()).nested(LIST_ELEMENTS, |elements| {
         elements.nested(LIST_ELEMENT, fill);
@@ -143,13 +155,31 @@ pub(super) fn all(table: &str, set: Set) -> Message {
 }
 
 pub(super) fn parse(set: Set, payload: &[u8]) -> Vec<Element> {
-    let Some(elements) = attributes(payload.get(HEADER_LENGTH..).unwrap_or_default()).of(LIST_ELEMENTS) else {
+    let Some(elements) =
+        attributes(payload.get(HEADER_LENGTH..).unwrap_or_default()).of(LIST_ELEMENTS)
+    else {
         return Vec::new();
     };
     let parse = |element: cringle_kernel::netlink::Attribute<'_>| {
-        let value = |kind| element.attributes().of(kind)?.attributes().of(DATA_VALUE).map(|data| data.value.to_vec());
-        let note = element.attributes().of(ELEMENT_NOTE).map(|note| comment(note.value)).unwrap_or_default();
-        Some(Element { set, key: value(ELEMENT_KEY)?, value: value(ELEMENT_DATA).unwrap_or_default(), owner: note })
+        let value = |kind| {
+            element
+                .attributes()
+                .of(kind)?
+                .attributes()
+                .of(DATA_VALUE)
+                .map(|data| data.value.to_vec())
+        };
+        let note = element
+            .attributes()
+            .of(ELEMENT_NOTE)
+            .map(|note| comment(note.value))
+            .unwrap_or_default();
+        Some(Element {
+            set,
+            key: value(ELEMENT_KEY)?,
+            value: value(ELEMENT_DATA).unwrap_or_default(),
+            owner: note,
+        })
     };
     elements.attributes().filter_map(parse).collect()
 }
@@ -182,12 +212,17 @@ fn encode(parts: &[KeyPart<'_>]) -> Vec<u8> {
 }
 
 fn address(bytes: &[u8]) -> Option<IpAddr> {
-    <[u8; 4]>::try_from(bytes).map(IpAddr::from).ok().or_else(|| <[u8; 16]>::try_from(bytes).map(IpAddr::from).ok())
+    <[u8; 4]>::try_from(bytes)
+        .map(IpAddr::from)
+        .ok()
+        .or_else(|| <[u8; 16]>::try_from(bytes).map(IpAddr::from).ok())
 }
 
 fn decode(field: Field, bytes: &[u8]) -> String {
     match (field, bytes) {
-        (Field::Address4 | Field::Address6, bytes) => address(bytes).map(|found| found.to_string()).unwrap_or_default(),
+        (Field::Address4 | Field::Address6, bytes) => {
+            address(bytes).map(|found| found.to_string()).unwrap_or_default()
+        }
         (Field::Protocol, [6, ..]) => "tcp".into(),
         (Field::Protocol, [17, ..]) => "udp".into(),
         (Field::Protocol, [132, ..]) => "sctp".into(),

@@ -56,7 +56,12 @@ impl Steps<'_> {
     }
 
     /// Loads bytes of the packet.
-    pub(super) fn payload(&mut self, layer: Layer, (offset, length): (u32, u32), to: u32) -> &mut Self {
+    pub(super) fn payload(
+        &mut self,
+        layer: Layer,
+        (offset, length): (u32, u32),
+        to: u32,
+    ) -> &mut Self {
         let base = match layer {
             Layer::Network => 1,
             Layer::Transport => 2,
@@ -84,7 +89,9 @@ impl Steps<'_> {
     /// Keeps only some bits of a register.
     pub(super) fn mask(&mut self, at: u32, mask: &[u8; 4]) -> &mut Self {
         self.step("bitwise", |data| {
-            data.network_number(1, register(at)).network_number(2, register(at)).network_number(3, 4);
+            data.network_number(1, register(at))
+                .network_number(2, register(at))
+                .network_number(3, 4);
             for (kind, value) in [(4, mask), (5, &[0; 4])] {
                 data.nested(kind, |inner| {
                     inner.bytes(DATA_VALUE, value);
@@ -120,7 +127,9 @@ impl Steps<'_> {
         const OF_DESTINATION: u32 = 2;
         const LOCAL: u32 = 2;
         self.step("fib", |data| {
-            data.network_number(1, register(0)).network_number(2, RESULT_ADDRESS_TYPE).network_number(3, OF_DESTINATION);
+            data.network_number(1, register(0))
+                .network_number(2, RESULT_ADDRESS_TYPE)
+                .network_number(3, OF_DESTINATION);
         });
         self.compare(0, Comparison::Equal, &LOCAL.to_ne_bytes())
     }

@@ -233,7 +233,10 @@ pub(super) fn create(table: &str) -> Vec<Message> {
     ]);
     messages.push(rule(table, "guard", |steps| {
         steps.meta(META_IIFNAME, 0).compare(0, Comparison::NotEqual, &interface("lo"));
-        ipv4(steps).payload(Layer::Network, (16, 1), 0).compare(0, Comparison::Equal, &[127]).drop();
+        ipv4(steps)
+            .payload(Layer::Network, (16, 1), 0)
+            .compare(0, Comparison::Equal, &[127])
+            .drop();
     }));
     for hook in ["prerouting", "output"] {
         messages.push(rule(table, hook, |steps| {
@@ -258,7 +261,10 @@ fn redirections(table: &str) -> [Message; 4] {
     [
         rule(table, "hostports", |steps| {
             ipv4(steps).payload(Layer::Network, DESTINATION4, 0).meta(META_TRANSPORT, 1);
-            steps.payload(Layer::Transport, DESTINATION_PORT, 2).map("ip4", 0, 0).redirect(IPV4, 0, 1);
+            steps
+                .payload(Layer::Transport, DESTINATION_PORT, 2)
+                .map("ip4", 0, 0)
+                .redirect(IPV4, 0, 1);
         }),
         rule(table, "hostports", |steps| {
             ipv4(steps).meta(META_TRANSPORT, 0).payload(Layer::Transport, DESTINATION_PORT, 1);
@@ -266,7 +272,10 @@ fn redirections(table: &str) -> [Message; 4] {
         }),
         rule(table, "hostports", |steps| {
             ipv6(steps).payload(Layer::Network, DESTINATION6, 0).meta(META_TRANSPORT, 4);
-            steps.payload(Layer::Transport, DESTINATION_PORT, 5).map("ip6", 0, 0).redirect(IPV6, 0, 4);
+            steps
+                .payload(Layer::Transport, DESTINATION_PORT, 5)
+                .map("ip6", 0, 0)
+                .redirect(IPV6, 0, 4);
         }),
         rule(table, "hostports", |steps| {
             ipv6(steps).meta(META_TRANSPORT, 0).payload(Layer::Transport, DESTINATION_PORT, 1);
@@ -308,7 +317,10 @@ fn masquerades(table: &str) -> [Message; 7] {
             ipv6(steps).payload(Layer::Network, SOURCE6, 0).is_in("masq6", 0);
             steps.meta(META_OIFNAME, 4).is_not_in("within6", 0);
             // Not to groups: ff00::/8.
-            steps.payload(Layer::Network, (24, 1), 0).compare(0, Comparison::NotEqual, &[0xff]).masquerade();
+            steps
+                .payload(Layer::Network, (24, 1), 0)
+                .compare(0, Comparison::NotEqual, &[0xff])
+                .masquerade();
         }),
     ]
 }
@@ -355,7 +367,10 @@ fn set_message(table: &str, set: Set, id: u32) -> Message {
     const IS_MAP: u32 = 8;
     let mut message = message(NEW_SET, CREATE);
     let value = set.value();
-    message.text(1, table).text(2, set.name()).network_number(3, if value.is_some() { IS_MAP } else { 0 });
+    message
+        .text(1, table)
+        .text(2, set.name())
+        .network_number(3, if value.is_some() { IS_MAP } else { 0 });
     let (kind, length) = describe(set.key());
     message.network_number(4, kind).network_number(5, length);
     if let Some((kind, length)) = value.map(describe) {

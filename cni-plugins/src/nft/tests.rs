@@ -19,7 +19,12 @@ fn the_nft_program_reads_the_table_as_we_meant_it() {
         let (tcp, bridge) = (KeyPart::Protocol(6), KeyPart::Interface("cni0"));
         nft.add(&[
             port(8080, "c/eth0@n"),
-            Element::new(Set::Ip6, &[v6, tcp, KeyPart::Port(81)], &[v6, KeyPart::Port(80)], "c/eth0@n"),
+            Element::new(
+                Set::Ip6,
+                &[v6, tcp, KeyPart::Port(81)],
+                &[v6, KeyPart::Port(80)],
+                "c/eth0@n",
+            ),
             Element::new(Set::Hairpin4, &[v4, bridge, bridge], &[], "c/eth0@n"),
             Element::new(Set::Within6, &[v6, bridge], &[], "c/eth0@n"),
             Element::new(Set::Masq4, &[v4], &[], "c/eth0@n"),
@@ -52,7 +57,10 @@ fn an_element_has_one_owner_and_the_refusal_names_it() {
         let mut nft = Nft::open("t").unwrap();
         nft.add(&[port(80, "first")]).unwrap();
         let error = nft.add(&[port(81, "second"), port(80, "second")]).unwrap_err();
-        assert_eq!(error.to_string(), "failed to add any4 tcp 80 to the firewall: it belongs to first");
+        assert_eq!(
+            error.to_string(),
+            "failed to add any4 tcp 80 to the firewall: it belongs to first"
+        );
         let found = nft.elements(Set::Any4).unwrap();
         assert_eq!(found, [port(80, "first")], "all or nothing");
         assert_eq!((found[0].port(), found[0].protocol()), (Some(80), Some(6)));
@@ -65,8 +73,12 @@ fn removal_takes_what_is_wanted_and_finds_nothing_the_second_time() {
     testing::in_new_netns(|| {
         let mut nft = Nft::open("t").unwrap();
         assert!(nft.remove_where(&Set::ALL, |_| true).unwrap().is_empty(), "no table is no error");
-        nft.add(&(1..=500).map(|number| port(number, if number % 2 == 0 { "a" } else { "b" })).collect::<Vec<_>>())
-            .unwrap();
+        nft.add(
+            &(1..=500)
+                .map(|number| port(number, if number % 2 == 0 { "a" } else { "b" }))
+                .collect::<Vec<_>>(),
+        )
+        .unwrap();
         let is_of_a = |element: &Element| element.owner == "a";
         assert_eq!(nft.remove_where(&Set::ALL, is_of_a).unwrap().len(), 250);
         assert!(nft.remove_where(&Set::ALL, is_of_a).unwrap().is_empty());

@@ -72,7 +72,8 @@ impl Mapping {
 
     /// Whether the host reaches it by 127.0.0.1.
     pub(super) fn is_on_loopback(&self) -> bool {
-        self.host_ip.is_none_or(|host| host.is_ipv4() && (host.is_unspecified() || host.is_loopback()))
+        self.host_ip
+            .is_none_or(|host| host.is_ipv4() && (host.is_unspecified() || host.is_loopback()))
     }
 }
 
@@ -85,7 +86,11 @@ impl Conf {
             ("masqAll", wire.masquerade_all == Value::Bool(true)),
         ];
         if let Some((key, _)) = unsupported.into_iter().find(|(_, is_set)| *is_set) {
-            return Err(Error::with_details(UNSUPPORTED_FIELD, format!("portmap does not support {key}"), key));
+            return Err(Error::with_details(
+                UNSUPPORTED_FIELD,
+                format!("portmap does not support {key}"),
+                key,
+            ));
         }
         let mut mappings: Vec<Mapping> = Vec::new();
         for mapping in wire.runtime.mappings.iter().map(check) {
@@ -101,20 +106,25 @@ impl Conf {
 
 fn check(wire: &MappingWire) -> Result<Mapping, Error> {
     let port = |what: &str, number: i64| {
-        u16::try_from(number)
-            .ok()
-            .filter(|number| *number != 0)
-            .ok_or_else(|| Error::configuration(format!("{what} {number} is not between 1 and 65535")))
+        u16::try_from(number).ok().filter(|number| *number != 0).ok_or_else(|| {
+            Error::configuration(format!("{what} {number} is not between 1 and 65535"))
+        })
     };
     let protocol = match wire.protocol.to_ascii_lowercase().as_str() {
         "" | "tcp" => 6,
         "udp" => 17,
         "sctp" => 132,
-        other => return Err(Error::configuration(format!("protocol {other:?} is none of tcp, udp, sctp"))),
+        other => {
+            return Err(Error::configuration(format!(
+                "protocol {other:?} is none of tcp, udp, sctp"
+            )));
+        }
     };
     let host_ip = match wire.host_ip.trim_matches(['[', ']']) {
         "" => None,
-        text => Some(text.parse().map_err(|_| Error::configuration(format!("hostIP {text:?} is not an address")))?),
+        text => Some(text.parse().map_err(|cause| {
+            Error::unparsed(format!("hostIP {text:?} is not an address"), &cause)
+        })?),
     };
     Ok(Mapping {
         protocol,

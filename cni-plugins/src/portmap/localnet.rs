@@ -14,8 +14,11 @@ pub(super) fn allow(link: &str) -> Result<(), Error> {
 
 /// Takes the permission back from links that no published port is behind any more.
 pub(super) fn reset_unused(removed: &[Element], nft: &mut Nft) -> Result<(), Error> {
-    let mut links: Vec<&str> =
-        removed.iter().filter(|element| element.set == Set::Hairpin4).filter_map(Element::interface).collect();
+    let mut links: Vec<&str> = removed
+        .iter()
+        .filter(|element| element.set == Set::Hairpin4)
+        .filter_map(Element::interface)
+        .collect();
     links.sort_unstable();
     links.dedup();
     for link in links {

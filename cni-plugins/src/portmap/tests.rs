@@ -28,7 +28,11 @@ fn attach(host: &mut Host, id: &str) -> (Pod, CniResult) {
     (pod, result)
 }
 
-fn publish(host: &mut Host, (pod, result): &(Pod, CniResult), mappings: &str) -> Result<CniResult, Error> {
+fn publish(
+    host: &mut Host,
+    (pod, result): &(Pod, CniResult),
+    mappings: &str,
+) -> Result<CniResult, Error> {
     host.run(Command::Add, "portmap", pod, &config(result, mappings))
 }
 
@@ -73,7 +77,10 @@ fn reach_from_everywhere(is_filtered: &str) {
                 connect(SocketAddr::new(loopback.parse().unwrap(), 8080)).unwrap();
                 accept(&listener);
             }
-            assert!(connect(SocketAddr::new(pod(place), 8080)).is_err(), "only the host's addresses are published");
+            assert!(
+                connect(SocketAddr::new(pod(place), 8080)).err().is_some(),
+                "only the host's addresses are published"
+            );
         }
     });
 }
@@ -86,11 +93,11 @@ fn an_unpublished_port_is_not_reached_and_nothing_is_left() {
         let setting = "/proc/sys/net/ipv4/conf/cni0/route_localnet";
         assert_eq!(std::fs::read_to_string(setting).unwrap().trim(), "1");
         let _listener = web.0.listen("0.0.0.0:80");
-        connect("127.0.0.1:8080").unwrap();
+        connect("127.0.0.1:8080".parse().unwrap()).unwrap();
         let config = config(&web.1, TCP);
         host.run(Command::Delete, "portmap", &web.0, &config).unwrap();
         host.run(Command::Delete, "portmap", &web.0, &config).unwrap();
-        assert!(connect("127.0.0.1:8080").is_err());
+        assert!(connect("127.0.0.1:8080".parse().unwrap()).err().is_some());
         assert!(sweep::owned_elements(&mut host.context).unwrap().is_empty());
         assert_eq!(std::fs::read_to_string(setting).unwrap().trim(), "0");
     });
@@ -106,8 +113,15 @@ fn a_taken_port_names_its_owner_and_changes_nothing() {
         let on_one = r#"{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":"10.1.0.1"}"#;
         for mappings in [TCP.to_owned(), format!("{other},{TCP}"), on_one.to_owned()] {
             let error = publish(host, &second, &mappings).unwrap_err();
-            assert_eq!((error.code, error.msg.as_str()), (103, "host port 8080 is taken by first/eth0@pods"));
-            assert_eq!(sweep::owned_elements(&mut host.context).unwrap().len(), before, "{mappings}");
+            assert_eq!(
+                (error.code, error.msg.as_str()),
+                (103, "host port 8080 is taken by first/eth0@pods")
+            );
+            assert_eq!(
+                sweep::owned_elements(&mut host.context).unwrap().len(),
+                before,
+                "{mappings}"
+            );
         }
         publish(host, &second, &TCP.replace("tcp", "udp")).unwrap();
     });
@@ -122,13 +136,13 @@ fn a_port_on_one_address_is_on_no_other() {
         publish(host, &web, &TCP.replace('{', r#"{"hostIP":"192.168.7.1","#)).unwrap();
         let listener = web.0.listen("0.0.0.0:80");
         for _ in 0..2 {
-            client.connect("192.168.7.1:8080").unwrap();
+            client.connect("192.168.7.1:8080".parse().unwrap()).unwrap();
             accept(&listener);
-            connect("192.168.7.1:8080").unwrap();
+            connect("192.168.7.1:8080".parse().unwrap()).unwrap();
             accept(&listener);
         }
-        assert!(connect("127.0.0.1:8080").is_err());
-        assert!(connect("10.1.0.1:8080").is_err());
+        assert!(connect("127.0.0.1:8080".parse().unwrap()).err().is_some());
+        assert!(connect("10.1.0.1:8080".parse().unwrap()).err().is_some());
         let second = attach(host, "second");
         let error = publish(host, &second, TCP).unwrap_err();
         assert_eq!(error.code, 103, "every address includes this one");
@@ -159,7 +173,10 @@ fn check_notices_a_missing_element_and_collection_a_stray_one() {
         host.run(Command::Check, "portmap", &web.0, &config).unwrap();
         host.run(Command::Collect, "portmap", &web.0, &config).unwrap();
         let error = host.run(Command::Check, "portmap", &web.0, &config).unwrap_err();
-        assert_eq!((error.code, error.msg.as_str()), (101, "firewall element any4 tcp 8080 is gone"));
+        assert_eq!(
+            (error.code, error.msg.as_str()),
+            (101, "firewall element any4 tcp 8080 is gone")
+        );
     });
 }
 
@@ -188,11 +205,12 @@ fn packets_of_a_known_flow_follow_the_port_to_its_next_owner() {
 fn two_thousand_ports_are_one_transaction() {
     on_new_host(|host| {
         let web = attach(host, "web");
-        let mappings: Vec<String> =
-            (0..2000).map(|n| format!(r#"{{"hostPort":{},"containerPort":80}}"#, 10_000 + n)).collect();
+        let mappings: Vec<String> = (0..2000)
+            .map(|n| format!(r#"{{"hostPort":{},"containerPort":80}}"#, 10_000 + n))
+            .collect();
         publish(host, &web, &mappings.join(",")).unwrap();
         let _listener = web.0.listen("0.0.0.0:80");
-        connect("127.0.0.1:11999").unwrap();
+        connect("127.0.0.1:11999".parse().unwrap()).unwrap();
         host.run(Command::Delete, "portmap", &web.0, &config(&web.1, "")).unwrap();
         assert!(sweep::owned_elements(&mut host.context).unwrap().is_empty());
     });

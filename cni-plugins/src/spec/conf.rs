@@ -74,14 +74,20 @@ impl Network {
         let version = version(wire.cni_version.as_deref())?;
         let name = wire.name.unwrap_or_default();
         if !name::is_identifier(&name) {
-            return Err(Error::configuration(format!("the network's name {name:?} is missing or not allowed")));
+            return Err(Error::configuration(format!(
+                "the network's name {name:?} is missing or not allowed"
+            )));
         }
         let ipam_type = wire.ipam.and_then(|ipam| ipam.kind).filter(|kind| !kind.is_empty());
         if let Some(kind) = ipam_type.as_deref().filter(|kind| !name::is_plugin_type(kind)) {
-            return Err(Error::configuration(format!("ipam type {kind:?} is not the name of a plugin")));
+            return Err(Error::configuration(format!(
+                "ipam type {kind:?} is not the name of a plugin"
+            )));
         }
         let instance = wire.instance.filter(|instance| !instance.is_empty());
-        if let Some(instance) = instance.as_deref().filter(|instance| !name::is_identifier(instance)) {
+        if let Some(instance) =
+            instance.as_deref().filter(|instance| !name::is_identifier(instance))
+        {
             return Err(Error::configuration(format!("instance {instance:?} is not a name")));
         }
         let prev_result = match wire.prev_result {
@@ -102,7 +108,9 @@ impl Network {
     /// Whether GC must keep what belongs to that attachment.
     #[must_use]
     pub fn keeps(&self, container_id: &str, if_name: &str) -> bool {
-        self.valid_attachments.iter().any(|kept| kept.container_id == container_id && kept.if_name == if_name)
+        self.valid_attachments
+            .iter()
+            .any(|kept| kept.container_id == container_id && kept.if_name == if_name)
     }
 }
 
@@ -116,7 +124,8 @@ pub fn parse_as<'a, T: Deserialize<'a>>(json: &'a str) -> Result<T, Error> {
     if !json.trim_start().starts_with('{') {
         return Err(Error::with_details(DECODING, ATTEMPT, "it is not an object"));
     }
-    serde_json::from_str(json).map_err(|cause| Error::with_details(DECODING, ATTEMPT, cause.to_string()))
+    serde_json::from_str(json)
+        .map_err(|cause| Error::with_details(DECODING, ATTEMPT, cause.to_string()))
 }
 
 /// Reads a value where `null` stands for its default.
@@ -169,7 +178,12 @@ mod tests {
 
     #[test]
     fn a_missing_or_dangerous_name_is_refused_with_code_seven() {
-        for json in [r"{}", r#"{"name":"../x"}"#, r#"{"name":""}"#, r#"{"name":"n","ipam":{"type":"../x"}}"#] {
+        for json in [
+            r"{}",
+            r#"{"name":"../x"}"#,
+            r#"{"name":""}"#,
+            r#"{"name":"n","ipam":{"type":"../x"}}"#,
+        ] {
             assert_eq!(Network::parse(json).unwrap_err().code, 7, "{json}");
         }
     }

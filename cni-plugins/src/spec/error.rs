@@ -1,7 +1,5 @@
 //! The error of the protocol: a code that the runtime acts on, what failed, and why.
 
-use std::fmt::Write as _;
-
 use serde::{Deserialize, Serialize};
 
 use super::Version;
@@ -38,6 +36,10 @@ pub const NO_ADDRESS: u32 = 102;
 pub const PORT_TAKEN: u32 = 103;
 
 /// A failure as a plugin reports it.
+#[expect(
+    clippy::error_impl_error,
+    reason = "the word of the specification, always read with its module"
+)]
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{msg}{}{details}", if details.is_empty() { "" } else { ": " })]
 pub struct Error {
@@ -69,8 +71,8 @@ impl Error {
         let mut next = error.source();
         while let Some(cause) = next {
             let separator = if details.is_empty() { "" } else { ": " };
-            // Writing into a string can't fail.
-            let _: std::fmt::Result = write!(details, "{separator}{cause}");
+            details.push_str(separator);
+            details.push_str(&cause.to_string());
             next = cause.source();
         }
         Self { code, msg: error.to_string(), details }
@@ -81,10 +83,27 @@ impl Error {
         Self::new(INVALID_CONFIGURATION, msg)
     }
 
+    /// A value of the configuration that is not of its kind.
+    pub fn unparsed(msg: impl Into<String>, cause: &dyn std::error::Error) -> Self {
+        Self::with_details(INVALID_CONFIGURATION, msg, cause.to_string())
+    }
+
+    /// The same failure, with what went wrong when its traces were removed.
+    #[must_use]
+    pub fn after_undoing(mut self, undone: Result<(), Self>) -> Self {
+        if let Err(error) = undone {
+            let separator = if self.details.is_empty() { "" } else { "; " };
+            self.details = format!("{}{separator}then failed to undo: {error}", self.details);
+        }
+        self
+    }
+
     /// What a plugin wrote on its standard output when it failed, if that is an error.
     #[must_use]
     pub fn parse(json: &[u8]) -> Option<Self> {
-        serde_json::from_slice(json).ok().filter(|error: &Self| error.code != 0 || !error.msg.is_empty())
+        serde_json::from_slice(json)
+            .ok()
+            .filter(|error: &Self| error.code != 0 || !error.msg.is_empty())
     }
 
     /// The error as a plugin writes it.

@@ -4,7 +4,7 @@
 //! reports come unasked after [`Order::Subscribe`], and after [`Order::Exec`] for that exec. A client may send the next
 //! request before it has the answer to the last. An exec lives as long as the connection that ordered it.
 
-use crate::record::{ExitRecord, Ending};
+use crate::record::{Ending, ExitRecord};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 

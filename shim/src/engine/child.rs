@@ -16,7 +16,7 @@ use super::namespaces::Joined;
 use super::plan::Plan;
 use super::process::ProcessPlan;
 use super::sync::End;
-use super::{Stdio, devices, mounts, namespaces, rootfs, sysctls};
+use super::{Stdio, devices, gate, mounts, namespaces, rootfs, sysctls};
 
 /// What an init is given besides its plan.
 #[derive(Debug)]
@@ -31,11 +31,13 @@ pub(super) struct Given {
     pub joined: Joined,
     /// Its streams.
     pub stdio: Stdio,
+    /// Where it waits, if not for its parent.
+    pub gate: Option<OwnedFd>,
 }
 
 /// The life of a container's init. The answer is its exit code, if it does not become its program.
 pub(super) fn init(plan: &Plan, given: Given) -> i32 {
-    let Given { sync, tasks, cgroups, joined, stdio } = given;
+    let Given { sync, tasks, cgroups, joined, stdio, gate } = given;
     let prepared = prepare(plan, &tasks, &cgroups, &joined, &stdio).and_then(|terminal| {
         let master = plan.process.take_streams(stdio, terminal)?;
         sync.ready(master.as_ref().map(|master| master.as_fd()))
@@ -44,11 +46,19 @@ pub(super) fn init(plan: &Plan, given: Given) -> i32 {
         sync.fail(&error);
         process::quit(1);
     }
-    if !sync.may_go() {
-        // Whoever cloned us is gone: nobody would ever open the gate, or reap us.
-        process::quit(1);
+    let sync = match gate {
+        Some(gate) => {
+            // Whoever opens the gate is who hears what becomes of it.
+            drop(sync);
+            gate::pass(&gate)
+        }
+        // If whoever cloned us is gone, nobody would ever open the gate, or reap us.
+        None => sync.may_go().then_some(sync),
+    };
+    match sync {
+        Some(sync) => plan.process.become_program(sync),
+        None => process::quit(1),
     }
-    plan.process.become_program(sync)
 }
 
 fn prepare(

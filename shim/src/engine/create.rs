@@ -1,7 +1,7 @@
 //! The parent's half: what is taken from the host for a container, in which order, and how it is given back.
 
 use std::ffi::CString;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use cringle_kernel::process::{self, Exit};
 use super::cgroups::CgroupMount;
 use super::child::{self, Given};
 use super::error::{Attempting as _, EngineError, Result};
+use super::gate;
 use super::namespaces;
 use super::plan::Plan;
 use super::state::{Identity, State};
@@ -33,9 +34,11 @@ pub(super) struct Prepared {
 
 /// Makes everything of the container up to the gate.
 ///
+/// With a `gate` it waits there for anyone, and else for the caller.
+///
 /// # Errors
 /// Whatever failed. Nothing of it is left then.
-pub(super) fn create(bundle: &Bundle, stdio: Stdio) -> Result<Prepared> {
+pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Result<Prepared> {
     let plan = Plan::new(bundle)?;
     let joined = plan.namespaces.open()?;
     let layout = Layout::probe().map_err(cgroup("find the cgroup hierarchies"))?;
@@ -44,7 +47,7 @@ pub(super) fn create(bundle: &Bundle, stdio: Stdio) -> Result<Prepared> {
     state.write(&bundle.path)?;
     let made = Cgroup::create(paths).map_err(cgroup("make the container's cgroup"));
     let prepared = made.and_then(|cgroup| {
-        let clone = Clone { plan: &plan, joined, cgroup, stdio };
+        let clone = Clone { plan: &plan, joined, cgroup, stdio, gate };
         clone.perform(|pid| {
             state.init = Identity::of(pid);
             state.write(&bundle.path)
@@ -63,6 +66,7 @@ struct Clone<'a> {
     joined: namespaces::Joined,
     cgroup: Cgroup,
     stdio: Stdio,
+    gate: Option<OwnedFd>,
 }
 
 impl Clone<'_> {
@@ -78,6 +82,7 @@ impl Clone<'_> {
             cgroups: cgroup_mounts(self.cgroup.paths())?,
             joined: self.joined,
             stdio: self.stdio,
+            gate: self.gate,
         };
         let new = self.plan.namespaces.new.without(cringle_kernel::namespace::Namespaces::CGROUP);
         let birth = Birth { namespaces: new, cgroup: directory.as_ref().map(|open| open.as_fd()) };
@@ -103,7 +108,7 @@ impl Clone<'_> {
     }
 }
 
-fn await_ready(sync: &End, born: &Born) -> Result<Option<std::os::fd::OwnedFd>> {
+fn await_ready(sync: &End, born: &Born) -> Result<Option<OwnedFd>> {
     match sync.hear()? {
         Heard::Ready(master) => Ok(master),
         Heard::Closed => Err(EngineError::Died(how(process::wait(&born.pidfd).ok()))),
@@ -178,6 +183,7 @@ pub(super) fn delete(bundle: &Path) -> Result<()> {
         kill_identity(init).attempting(|| "kill the container's process".to_owned())?;
     }
     container.remove(PATIENCE).map_err(cgroup("remove the container's cgroup"))?;
+    gate::remove(bundle)?;
     State::remove(bundle)
 }
 

@@ -1,8 +1,8 @@
 //! Tasks that move bytes between a process and where its streams lead.
 
+use crate::locked;
 use crate::stdio::SharedLog;
 use crate::stdio::lines::Stream;
-use crate::locked;
 use crate::watched::watched;
 use rustix::io::Errno;
 use std::io;
@@ -71,11 +71,11 @@ impl Pump {
         let all = async {
             while let Some(drain) = drains.last_mut() {
                 // A task that was aborted has ended too.
-                if drain.await.is_err() {}
+                let _aborted = drain.await;
                 drains.pop();
             }
         };
-        if tokio::time::timeout(grace, all).await.is_err() {}
+        let _time_is_up = tokio::time::timeout(grace, all).await;
     }
 
     /// The tasks that read, for [`Self::ended`]; whoever has them must give them back or let them run on.
@@ -143,8 +143,8 @@ async fn copy_all(source: AsyncFd<OwnedFd>, target: Option<AsyncFd<OwnedFd>>) {
 async fn write_all(target: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = target.writable().await?;
-        let written =
-            ready.try_io(|target| rustix::io::write(target.as_fd(), bytes).map_err(io::Error::from));
+        let written = ready
+            .try_io(|target| rustix::io::write(target.as_fd(), bytes).map_err(io::Error::from));
         if let Ok(written) = written {
             bytes = bytes.get(written?..).unwrap_or_default();
         }

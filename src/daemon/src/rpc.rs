@@ -7,6 +7,7 @@ mod runtime;
 
 mod convert;
 mod info;
+mod parts;
 mod status;
 
 mod instrument;

@@ -14,11 +14,12 @@ use tracing_subscriber::{Layer, Registry, fmt};
 pub(crate) fn start(level: LogLevel, format: LogFormat) -> Result<(), TryInitError> {
     let filter =
         Targets::new().with_default(LevelFilter::WARN).with_target("cringle", to_filter(level));
+    // A log that nobody reads any more must not take the daemon with it, so a failed write is not reported by a print.
+    let base =
+        fmt::layer().with_writer(std::io::stderr).with_ansi(false).log_internal_errors(false);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Text => fmt::layer().with_ansi(false).with_writer(std::io::stderr).boxed(),
-        LogFormat::Json => {
-            fmt::layer().json().with_span_list(false).with_writer(std::io::stderr).boxed()
-        }
+        LogFormat::Text => base.boxed(),
+        LogFormat::Json => base.json().with_span_list(false).boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).try_init()
 }

@@ -190,8 +190,6 @@ pub enum Restrictions {
     None,
     /// No set-uid programs.
     NoSetuid,
-    /// No set-uid programs and no devices.
-    NoSetuidNoDevices,
     /// No set-uid programs, and no program is run from it.
     NoSetuidNoPrograms,
     /// No set-uid programs, no devices, no programs.

@@ -176,9 +176,10 @@ impl PullFailure {
 }
 
 fn store_kind(error: &io::Error) -> PullErrorKind {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => PullErrorKind::DiskFull,
-        _ => PullErrorKind::Internal,
+    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+        PullErrorKind::DiskFull
+    } else {
+        PullErrorKind::Internal
     }
 }
 

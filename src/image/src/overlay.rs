@@ -51,7 +51,7 @@ impl Snapshots {
         let made = self.make(key, &diff_ids, &active);
         if let Err(error) = made {
             // The cause is what the caller must know; what is left is swept.
-            if self.remove(key).is_err() {}
+            let _left = self.remove(key);
             return Err(error);
         }
         Ok(active)

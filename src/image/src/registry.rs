@@ -56,7 +56,7 @@ pub struct RegistryError {
     pub host: String,
     /// What went wrong.
     #[source]
-    pub cause: Cause,
+    pub cause: Box<Cause>,
 }
 
 /// What can go wrong with a request.
@@ -169,3 +169,6 @@ impl Cause {
 fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
+
+#[cfg(test)]
+mod tests;

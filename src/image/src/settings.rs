@@ -29,6 +29,10 @@ pub struct ImageSettings {
 }
 
 /// How to reach one registry.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "an operator's table: each is a switch of its own"
+)]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegistrySettings {

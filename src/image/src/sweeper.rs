@@ -33,15 +33,15 @@ impl Sweeper {
     /// Something may be unneeded now.
     pub(crate) fn wake(&self) {
         // Without a thread the next start sweeps.
-        if self.orders.send(Order::Sweep).is_err() {}
+        let _ended = self.orders.send(Order::Sweep);
     }
 
     /// Waits until all that is unneeded now is gone.
     pub(crate) fn finish(&self) {
         let (done, wait) = sync_channel(1);
-        let ordered = self.orders.send(Order::SweepAndTell(done));
         // An error means that the thread has ended, and then there's nothing to wait for.
-        if ordered.is_ok() && wait.recv().is_err() {}
+        let _ended = self.orders.send(Order::SweepAndTell(done));
+        let _ended = wait.recv();
     }
 }
 
@@ -72,7 +72,7 @@ impl Orders {
             }
             for done in waiting {
                 // Whoever asked may have left.
-                if done.send(()).is_err() {}
+                let _left = done.send(());
             }
         }
     }

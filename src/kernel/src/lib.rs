@@ -12,6 +12,7 @@ pub mod clone;
 pub mod poll;
 pub mod proc;
 pub mod process;
+pub mod program;
 pub mod signal;
 pub mod socket;
 pub mod terminal;

@@ -22,9 +22,9 @@ use crate::supervisor::control::Control;
 use crate::supervisor::watch::Watched;
 use cringle_domain::process::{Exit, ProcessIdentity, Signal};
 use cringle_kernel::{poll, proc};
+use cringle_proto_shim::TaskClient;
 use cringle_proto_shim::control::{Answer, Order, Phase, State, Target};
 use cringle_proto_shim::task::{DeleteRequest, ShutdownRequest, StartRequest};
-use cringle_proto_shim::TaskClient;
 use oci_spec::runtime::{LinuxResources, Process};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -91,7 +91,7 @@ impl Supervisor {
         let mut control = Control::connect(bundle)?;
         tokio::time::timeout(patience, control.ask(Order::State))
             .await
-            .map_err(|_| SupervisorError::Silent { order: "state" })??;
+            .map_err(|_elapsed| SupervisorError::Silent { order: "state" })??;
         Self::attach(bundle, Arc::new(process), None)
     }
 
@@ -102,7 +102,12 @@ impl Supervisor {
     ) -> Result<Self, SupervisorError> {
         let task = launch::connect_task(bundle)?;
         let (news, exit) = tokio::sync::watch::channel(Watched::Runs);
-        let watcher = watch::Watcher { bundle: bundle.to_owned(), process: Arc::clone(&process), child, news };
+        let watcher = watch::Watcher {
+            bundle: bundle.to_owned(),
+            process: Arc::clone(&process),
+            child,
+            news,
+        };
         let watcher = tokio::spawn(watcher.run());
         let (bundle, init) = (bundle.to_owned(), Mutex::new(None));
         Ok(Self(Arc::new(Shim { bundle, task, process, init, exit, watcher })))
@@ -255,12 +260,12 @@ impl Supervisor {
             }
             // It may be gone before its answer is here; whether it is, we see for ourselves.
             let order = ShutdownRequest { now: true, ..Default::default() };
-            if self.0.task.shutdown(context(PATIENCE), &order).await.is_err() {}
+            let _answer = self.0.task.shutdown(context(PATIENCE), &order).await;
         }
         let gone = watch::ended(&self.0.process);
         match tokio::time::timeout(PATIENCE, gone).await {
             Ok(gone) => gone,
-            Err(_) => Err(SupervisorError::Silent { order: "shutdown" }),
+            Err(_elapsed) => Err(SupervisorError::Silent { order: "shutdown" }),
         }
     }
 
@@ -274,7 +279,7 @@ impl Supervisor {
         let ask = async { Control::connect(&self.0.bundle)?.ask(order).await };
         tokio::time::timeout(PATIENCE, ask)
             .await
-            .map_err(|_| SupervisorError::Silent { order: name })?
+            .map_err(|_elapsed| SupervisorError::Silent { order: name })?
     }
 
     fn init(&self) -> std::sync::MutexGuard<'_, Option<ProcessIdentity>> {

@@ -49,7 +49,10 @@ fn what_another_process_changes_is_seen_at_the_next_lock() {
     let root = tempfile::tempdir().unwrap();
     let (mut ours, mut theirs) = (LeaseCache::default(), LeaseCache::default());
     Leases::lock(root.path(), &mut ours).unwrap().take(address("10.0.0.2"), "c1", "eth0").unwrap();
-    Leases::lock(root.path(), &mut theirs).unwrap().take(address("10.0.0.3"), "c2", "eth0").unwrap();
+    Leases::lock(root.path(), &mut theirs)
+        .unwrap()
+        .take(address("10.0.0.3"), "c2", "eth0")
+        .unwrap();
     let leases = Leases::lock(root.path(), &mut ours).unwrap();
     assert!(leases.is_taken(address("10.0.0.2")) && leases.is_taken(address("10.0.0.3")));
 }

@@ -50,7 +50,11 @@ struct Modern {
 #[derive(Debug, Serialize, Deserialize)]
 struct ModernInterface {
     name: String,
-    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "String::is_empty")]
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "String::is_empty"
+    )]
     mac: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mtu: Option<u32>,
@@ -87,18 +91,28 @@ pub(super) fn read(json: &str, fallback: Version) -> std::result::Result<Result,
     }
     // A list would be taken for the fields of a structure in their order.
     if !json.starts_with('{') {
-        return Err(Error::with_details(DECODING, "failed to read a result", "it is not an object"));
+        return Err(Error::with_details(
+            DECODING,
+            "failed to read a result",
+            "it is not an object",
+        ));
     }
     let stamp: Stamp = parse(json)?;
     let version = match stamp.cni_version.as_deref() {
         Some(text) if !text.is_empty() => conf::version(Some(text))?,
         Some(_) | None => fallback,
     };
-    if version <= Version::V0_2_0 { Ok(parse::<Legacy>(json)?.into()) } else { Ok(parse::<Modern>(json)?.into()) }
+    if version <= Version::V0_2_0 {
+        Ok(parse::<Legacy>(json)?.into())
+    } else {
+        Ok(parse::<Modern>(json)?.into())
+    }
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a str) -> std::result::Result<T, Error> {
-    serde_json::from_str(json).map_err(|cause| Error::with_details(DECODING, "failed to read a result", cause.to_string()))
+    serde_json::from_str(json).map_err(|cause| {
+        Error::with_details(DECODING, "failed to read a result", cause.to_string())
+    })
 }
 
 pub(super) fn write(result: &Result, version: Version) -> String {
@@ -134,7 +148,10 @@ impl From<Modern> for Result {
         });
         let interfaces: Vec<Interface> = interfaces.collect();
         let ips = modern.ips.into_iter().map(|ip| IpConfig {
-            interface: ip.interface.and_then(|index| usize::try_from(index).ok()).filter(|index| *index < interfaces.len()),
+            interface: ip
+                .interface
+                .and_then(|index| usize::try_from(index).ok())
+                .filter(|index| *index < interfaces.len()),
             address: ip.address,
             gateway: ip.gateway,
         });
@@ -172,12 +189,16 @@ fn modern(result: &Result, version: Version) -> Modern {
         pci_id: interface.pci_id.clone().filter(|_| newest),
     });
     let ips = result.ips.iter().map(|ip| ModernIp {
-        version: (version < Version::V1_0_0).then(|| if ip.address.addr().is_ipv4() { "4" } else { "6" }.to_owned()),
+        version: (version < Version::V1_0_0)
+            .then(|| if ip.address.addr().is_ipv4() { "4" } else { "6" }.to_owned()),
         interface: ip.interface.and_then(|index| i64::try_from(index).ok()),
         address: ip.address,
         gateway: ip.gateway,
     });
-    let routes = result.routes.iter().map(|route| if newest { route.clone() } else { Route::new(route.dst, route.gw) });
+    let routes = result
+        .routes
+        .iter()
+        .map(|route| if newest { route.clone() } else { Route::new(route.dst, route.gw) });
     Modern {
         cni_version: Some(version.to_string()),
         interfaces: interfaces.collect(),
@@ -188,17 +209,26 @@ fn modern(result: &Result, version: Version) -> Modern {
 }
 
 /// Reads an address with the length of its prefix.
-pub(super) fn network<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<IpNet, D::Error> {
+pub(super) fn network<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<IpNet, D::Error> {
     let text = String::deserialize(deserializer)?;
-    text.parse().map_err(|cause| serde::de::Error::custom(format!("{text:?} is not an address with a prefix: {cause}")))
+    text.parse().map_err(|cause| {
+        serde::de::Error::custom(format!("{text:?} is not an address with a prefix: {cause}"))
+    })
 }
 
 /// Reads an address that may be absent, `null` or empty.
-pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Option<IpAddr>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty()) else {
+pub(super) fn address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<IpAddr>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty())
+    else {
         return Ok(None);
     };
-    let address = text.parse().map_err(|cause| serde::de::Error::custom(format!("{text:?} is not an address: {cause}")))?;
+    let address = text.parse().map_err(|cause| {
+        serde::de::Error::custom(format!("{text:?} is not an address: {cause}"))
+    })?;
     Ok(Some(address))
 }
 

@@ -8,7 +8,14 @@ use super::*;
 #[ignore = "it measures and asserts nothing"]
 fn the_engine_creates_and_starts() {
     alone_ignored("bench::the_engine_creates_and_starts", || {
-        let scratch = Scratch::overlaid().args(&["/bin/true"]);
+        // As in a pod: its network, ipc and uts namespaces exist.
+        let pod = Scratch::new().args(&["/bin/sleep", "1000"]);
+        let (holder, _out) = pod.start().unwrap();
+        let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "cgroup"})];
+        for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
+            namespaces.push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", holder.pid())}));
+        }
+        let scratch = Scratch::overlaid().args(&["/bin/true"]).set("/linux/namespaces", json!(namespaces));
         let bundle = scratch.bundle();
         let (mut creates, mut starts, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..300 {
@@ -32,6 +39,7 @@ fn the_engine_creates_and_starts() {
             times.sort();
             eprintln!("{name}: min {:?} p50 {:?} p95 {:?}", times[0], times[150], times[285]);
         }
+        exec::end_of(&holder);
     });
 }
 

@@ -1,6 +1,7 @@
 //! ImageService: each method converts, calls the service, and converts.
 
 use super::convert;
+use super::parts::in_parts;
 use super::status::{failed, refused};
 use cringle_domain::image::Image;
 use cringle_image::PullRequest;
@@ -9,7 +10,9 @@ use cringle_service::clock::Clock;
 use cringle_service::{Error, Service};
 use std::collections::HashMap;
 use std::sync::Arc;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
+use tracing::Span;
 
 /// ImageService on top of the use cases.
 #[derive(Debug)]
@@ -24,6 +27,15 @@ impl ImageRpc {
     /// ImageService of these use cases.
     pub(crate) fn new(service: Arc<Service>, clock: Clock) -> Self {
         Self { service, clock }
+    }
+
+    fn listed(&self, filter: Option<v1::ImageFilter>) -> Vec<v1::Image> {
+        let images = self.service.images();
+        let found = match convert::image_filter(filter) {
+            Some(text) => images.resolve(&text).into_iter().collect(),
+            None => images.list(),
+        };
+        found.iter().map(|image| convert::image_item(image)).collect()
     }
 
     fn info_of(&self, image: &Image) -> Result<HashMap<String, String>, Status> {
@@ -43,13 +55,16 @@ impl v1::image_service_server::ImageService for ImageRpc {
         &self,
         request: Request<v1::ListImagesRequest>,
     ) -> Answer<v1::ListImagesResponse> {
-        let images = self.service.images();
-        let found = match convert::image_filter(request.into_inner().filter) {
-            Some(text) => images.resolve(&text).into_iter().collect(),
-            None => images.list(),
-        };
-        let images = found.iter().map(|image| convert::image_item(image)).collect();
+        let images = self.listed(request.into_inner().filter);
         Ok(Response::new(v1::ListImagesResponse { images }))
+    }
+
+    async fn stream_images(
+        &self,
+        request: Request<v1::StreamImagesRequest>,
+    ) -> Answer<BoxStream<v1::StreamImagesResponse>> {
+        let images = self.listed(request.into_inner().filter);
+        Ok(Response::new(in_parts(images, |images| v1::StreamImagesResponse { images })))
     }
 
     async fn image_status(
@@ -76,6 +91,7 @@ impl v1::image_service_server::ImageService for ImageRpc {
         let request = request.into_inner();
         let (reference, handler) =
             convert::pulled_image(request.image).map_err(|refusal| refused(&refusal))?;
+        Span::current().record("image", &reference);
         self.service.require_known_handler(&handler).map_err(|error| failed(&error))?;
         let credentials =
             convert::credentials(request.auth).map_err(|refusal| refused(&refusal))?;
@@ -91,6 +107,7 @@ impl v1::image_service_server::ImageService for ImageRpc {
     ) -> Answer<v1::RemoveImageResponse> {
         let text =
             convert::image_text(request.into_inner().image).map_err(|refusal| refused(&refusal))?;
+        Span::current().record("image", &text);
         let removed = self.service.images().remove(&text).await;
         removed.map_err(|source| {
             failed(&Error::Images { action: format!("remove image \"{text}\""), source })

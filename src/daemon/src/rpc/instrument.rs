@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field};
 
 /// Puts [`Instrument`] around a service.
 #[derive(Debug, Clone)]
@@ -63,7 +63,14 @@ where
         let deadline = client_deadline(request.headers()).or_else(|| default_deadline(&method));
         // The W3C trace context, so that a line can be found from the client's trace.
         let trace = request.headers().get("traceparent").and_then(|value| value.to_str().ok());
-        let span = tracing::info_span!("rpc", method, trace);
+        let span = tracing::info_span!(
+            "rpc",
+            method,
+            trace,
+            pod = field::Empty,
+            container = field::Empty,
+            image = field::Empty
+        );
         let latencies = Arc::clone(&self.latencies);
         let call = self.inner.call(request);
         let watched = async move {

@@ -2,13 +2,16 @@
 
 use super::convert;
 use super::latency::Latencies;
+use super::parts::in_parts;
 use super::status::{failed, refused};
 use cringle_proto_cri::v1;
 use cringle_service::Service;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
+use tracing::Span;
 
 /// RuntimeService on top of the use cases.
 #[derive(Debug)]
@@ -31,6 +34,25 @@ impl RuntimeRpc {
         let status = ready.is_ok();
         let (reason, message) = ready.err().unwrap_or_default();
         v1::RuntimeCondition { r#type: kind.to_owned(), status, reason, message }
+    }
+
+    fn listed_pods(
+        &self,
+        filter: Option<v1::PodSandboxFilter>,
+    ) -> Result<Vec<v1::PodSandbox>, Status> {
+        let passes = convert::pod_filter(filter).map_err(|refusal| refused(&refusal))?;
+        let pods = self.service.pods();
+        Ok(pods.iter().filter(|pod| passes(pod)).map(|pod| convert::pod_item(pod)).collect())
+    }
+
+    fn listed_containers(
+        &self,
+        filter: Option<v1::ContainerFilter>,
+    ) -> Result<Vec<v1::Container>, Status> {
+        let passes = convert::container_filter(filter).map_err(|refusal| refused(&refusal))?;
+        let containers = self.service.containers();
+        let passing = containers.iter().filter(|container| passes(container));
+        Ok(passing.map(|container| convert::container_item(container)).collect())
     }
 
     fn container_status_of(&self, id: &str) -> Result<v1::ContainerStatus, Status> {
@@ -119,6 +141,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::StopPodSandboxRequest>,
     ) -> Answer<v1::StopPodSandboxResponse> {
         let id = request.into_inner().pod_sandbox_id;
+        Span::current().record("pod", &id);
         self.service.stop_pod(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::StopPodSandboxResponse {}))
     }
@@ -128,6 +151,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::RemovePodSandboxRequest>,
     ) -> Answer<v1::RemovePodSandboxResponse> {
         let id = request.into_inner().pod_sandbox_id;
+        Span::current().record("pod", &id);
         self.service.remove_pod(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::RemovePodSandboxResponse {}))
     }
@@ -137,6 +161,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Answer<v1::PodSandboxStatusResponse> {
         let request = request.into_inner();
+        Span::current().record("pod", &request.pod_sandbox_id);
         let record = self.service.pod(&request.pod_sandbox_id).map_err(|error| failed(&error))?;
         let info = if request.verbose { super::info::pod(&record) } else { HashMap::new() };
         Ok(Response::new(v1::PodSandboxStatusResponse {
@@ -151,11 +176,17 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         &self,
         request: Request<v1::ListPodSandboxRequest>,
     ) -> Answer<v1::ListPodSandboxResponse> {
-        let passes = convert::pod_filter(request.into_inner().filter)
-            .map_err(|refusal| refused(&refusal))?;
-        let pods = self.service.pods();
-        let items = pods.iter().filter(|pod| passes(pod)).map(|pod| convert::pod_item(pod));
-        Ok(Response::new(v1::ListPodSandboxResponse { items: items.collect() }))
+        let items = self.listed_pods(request.into_inner().filter)?;
+        Ok(Response::new(v1::ListPodSandboxResponse { items }))
+    }
+
+    async fn stream_pod_sandboxes(
+        &self,
+        request: Request<v1::StreamPodSandboxesRequest>,
+    ) -> Answer<BoxStream<v1::StreamPodSandboxesResponse>> {
+        let pods = self.listed_pods(request.into_inner().filter)?;
+        let message = |pod_sandboxes| v1::StreamPodSandboxesResponse { pod_sandboxes };
+        Ok(Response::new(in_parts(pods, message)))
     }
 
     async fn create_container(
@@ -164,6 +195,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
     ) -> Answer<v1::CreateContainerResponse> {
         let (pod, spec) =
             convert::container_spec(request.into_inner()).map_err(|refusal| refused(&refusal))?;
+        Span::current().record("pod", &pod);
         let container = self.service.create_container(&pod, spec).await;
         let container_id = container.map_err(|error| failed(&error))?.to_string();
         Ok(Response::new(v1::CreateContainerResponse { container_id }))
@@ -174,6 +206,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::StartContainerRequest>,
     ) -> Answer<v1::StartContainerResponse> {
         let id = request.into_inner().container_id;
+        Span::current().record("container", &id);
         self.service.start_container(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::StartContainerResponse {}))
     }
@@ -183,6 +216,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::StopContainerRequest>,
     ) -> Answer<v1::StopContainerResponse> {
         let request = request.into_inner();
+        Span::current().record("container", &request.container_id);
         let grace = convert::seconds(request.timeout).unwrap_or_default();
         let stopped = self.service.stop_container(&request.container_id, grace).await;
         stopped.map_err(|error| failed(&error))?;
@@ -194,6 +228,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::RemoveContainerRequest>,
     ) -> Answer<v1::RemoveContainerResponse> {
         let id = request.into_inner().container_id;
+        Span::current().record("container", &id);
         self.service.remove_container(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::RemoveContainerResponse {}))
     }
@@ -203,6 +238,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::ContainerStatusRequest>,
     ) -> Answer<v1::ContainerStatusResponse> {
         let request = request.into_inner();
+        Span::current().record("container", &request.container_id);
         let status = self.container_status_of(&request.container_id)?;
         let info = if request.verbose {
             let record = self.service.container(&status.id).map_err(|error| failed(&error))?;
@@ -217,12 +253,17 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         &self,
         request: Request<v1::ListContainersRequest>,
     ) -> Answer<v1::ListContainersResponse> {
-        let passes = convert::container_filter(request.into_inner().filter)
-            .map_err(|refusal| refused(&refusal))?;
-        let containers = self.service.containers();
-        let passing = containers.iter().filter(|container| passes(container));
-        let containers = passing.map(|container| convert::container_item(container)).collect();
+        let containers = self.listed_containers(request.into_inner().filter)?;
         Ok(Response::new(v1::ListContainersResponse { containers }))
+    }
+
+    async fn stream_containers(
+        &self,
+        request: Request<v1::StreamContainersRequest>,
+    ) -> Answer<BoxStream<v1::StreamContainersResponse>> {
+        let containers = self.listed_containers(request.into_inner().filter)?;
+        let message = |containers| v1::StreamContainersResponse { containers };
+        Ok(Response::new(in_parts(containers, message)))
     }
 
     async fn update_container_resources(
@@ -230,6 +271,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::UpdateContainerResourcesRequest>,
     ) -> Answer<v1::UpdateContainerResourcesResponse> {
         let request = request.into_inner();
+        Span::current().record("container", &request.container_id);
         if let Some(resources) = request.linux {
             let limits =
                 convert::limits_of_update(resources).map_err(|refusal| refused(&refusal))?;
@@ -244,6 +286,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Answer<v1::ReopenContainerLogResponse> {
         let id = request.into_inner().container_id;
+        Span::current().record("container", &id);
         self.service.reopen_log(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::ReopenContainerLogResponse {}))
     }
@@ -253,6 +296,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::ExecSyncRequest>,
     ) -> Answer<v1::ExecSyncResponse> {
         let request = request.into_inner();
+        Span::current().record("container", &request.container_id);
         let timeout = convert::seconds(request.timeout).filter(|timeout| *timeout > Duration::ZERO);
         let output = self.service.exec_sync(&request.container_id, request.cmd, timeout).await;
         let output = output.map_err(|error| failed(&error))?;

@@ -43,7 +43,7 @@ pub(super) fn resolve(
         Account::Name(name) => {
             let entry = entries(passwd).find(|entry| entry.name == name).ok_or_else(|| {
                 Refusal::invalid(
-                    USER_FIELD,
+                    field(security),
                     format!("user \"{name}\" is not in the image's /etc/passwd"),
                 )
             })?;
@@ -78,7 +78,14 @@ pub(super) fn resolve(
     })
 }
 
-const USER_FIELD: &str = "linux.security_context.run_as_user";
+/// Where the user is from.
+fn field(security: &ContainerSecurity) -> &'static str {
+    match security.user {
+        UserRequest::Image => "image.user",
+        UserRequest::Id(_) => "linux.security_context.run_as_user",
+        UserRequest::Name(_) => "linux.security_context.run_as_username",
+    }
+}
 
 /// User and group by the request, else by the image; a user of the request leaves the image's group out.
 fn wanted<'a>(
@@ -89,11 +96,11 @@ fn wanted<'a>(
         UserRequest::Id(id) => Ok((Account::Id(*id), None)),
         UserRequest::Name(name) => parse_user(name)
             .map(|user| (user, None))
-            .map_err(|error| Refusal::invalid(USER_FIELD, error.to_string())),
+            .map_err(|error| Refusal::invalid(field(security), error.to_string())),
         UserRequest::Image if image_user.is_empty() => Ok((Account::Id(0), None)),
         UserRequest::Image => parse_user_and_group(image_user)
             .map(|both| (both.user, both.group))
-            .map_err(|error| Refusal::invalid("image.user", error.to_string())),
+            .map_err(|error| Refusal::invalid(field(security), error.to_string())),
     }
 }
 

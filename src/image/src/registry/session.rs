@@ -49,8 +49,10 @@ pub(crate) struct Retry {
 struct Server {
     endpoint: Endpoint,
     authorizer: Authorizer,
-    /// It gave no answer in this pull.
+    /// It gave no answer the last time.
     is_down: AtomicBool,
+    /// It gave an answer in this pull.
+    has_answered: AtomicBool,
 }
 
 /// A manifest or index with the type that it was sent as.
@@ -91,6 +93,7 @@ impl Session {
                 authorizer: Authorizer::new(&endpoint, credentials, path),
                 endpoint,
                 is_down: AtomicBool::new(false),
+                has_answered: AtomicBool::new(false),
             })
             .collect();
         let other_hosts = settings
@@ -135,7 +138,7 @@ impl Session {
             match self.read_manifest(server, &question, wanted).await {
                 Ok(document) => return Ok(document),
                 Err(cause) => {
-                    keep_the_better(&mut failure, self.failed(Stage::Manifest, server, cause))
+                    server.keep(&mut failure, self.failed(Stage::Manifest, server, cause))
                 }
             }
         }
@@ -181,7 +184,7 @@ impl Session {
                     let host = server.endpoint.origin.authority().to_owned();
                     return Ok(Opened { response, host });
                 }
-                Err(cause) => keep_the_better(&mut failure, self.failed(stage, server, cause)),
+                Err(cause) => server.keep(&mut failure, self.failed(stage, server, cause)),
             }
         }
         Err(failure.unwrap_or_else(|| self.nobody(stage)))
@@ -196,19 +199,31 @@ impl Session {
     }
 
     pub(super) fn error(&self, stage: Stage, host: &str, cause: Cause) -> RegistryError {
-        RegistryError { stage, reference: self.reference.to_string(), host: host.to_owned(), cause }
+        RegistryError {
+            stage,
+            reference: self.reference.to_string(),
+            host: host.to_owned(),
+            cause: Box::new(cause),
+        }
     }
 
-    /// The servers to ask, those that were down last: they may be back.
-    fn servers_for(&self, by_digest: bool) -> impl Iterator<Item = &Server> {
-        let serves = move |server: &&Server| match server.endpoint.scope {
-            Scope::All | Scope::Fallback => true,
-            Scope::Content => by_digest,
-            Scope::Tags => !by_digest,
-        };
-        let down = |server: &&Server| server.is_down.load(Ordering::Relaxed);
-        let up = self.servers.iter().filter(serves).filter(move |server| !down(server));
-        up.chain(self.servers.iter().filter(serves).filter(down))
+    /// The servers to ask, those that were down last: they may be back. The other scheme of a host that was reached is
+    /// not among them.
+    fn servers_for(&self, by_digest: bool) -> Vec<&Server> {
+        let mut is_reached = false;
+        let mut wanted: Vec<&Server> = Vec::new();
+        for server in &self.servers {
+            let is_wanted = match server.endpoint.scope {
+                Scope::All => true,
+                Scope::Content => by_digest,
+                Scope::Tags => !by_digest,
+                Scope::Fallback => !is_reached,
+            };
+            wanted.extend(is_wanted.then_some(server));
+            is_reached = server.has_answered.load(Ordering::Relaxed);
+        }
+        wanted.sort_by_key(|server| server.is_down.load(Ordering::Relaxed));
+        wanted
     }
 
     async fn read_manifest(
@@ -254,15 +269,17 @@ impl Session {
         loop {
             let Failure { cause, wait } = match self.ask_once(server, question).await {
                 Ok(response) => {
-                    server.is_down.store(false, Ordering::Relaxed);
+                    server.note(None);
                     return Ok(response);
                 }
                 Err(failure) => failure,
             };
+            server.note(Some(&cause));
             // Where others may have the same content, no time is lost on one that can't be reached.
-            let again = cause.is_passing() && (self.servers.len() == 1 || !cause.is_unreachable());
+            let is_only_hope =
+                self.servers.len() == 1 || server.has_answered.load(Ordering::Relaxed);
+            let again = cause.is_passing() && (is_only_hope || !cause.is_unreachable());
             if attempt >= self.retry.attempts || !again {
-                server.is_down.store(cause.is_unreachable(), Ordering::Relaxed);
                 return Err(cause);
             }
             tracing::debug!(host = server.endpoint.origin.authority(), %cause, attempt, "asking again");
@@ -387,12 +404,34 @@ impl Server {
             .map_err(|error: http::uri::InvalidUri| Cause::Request(error.into()))
     }
 
-    /// The other scheme of a host is tried only if the first one got no answer.
+    /// Notes whether it answers.
+    fn note(&self, cause: Option<&Cause>) {
+        let is_down = cause.is_some_and(Cause::is_unreachable);
+        self.is_down.store(is_down, Ordering::Relaxed);
+        self.has_answered.fetch_or(!is_down, Ordering::Relaxed);
+    }
+
+    /// The other scheme of a host is tried only if the first one got no proper answer.
     fn is_wanted_after(&self, failure: Option<&RegistryError>) -> bool {
         self.endpoint.scope != Scope::Fallback
             || failure.is_none_or(|failure| {
-                matches!(failure.cause, Cause::Connect { .. } | Cause::Status { status: 400, .. })
+                matches!(*failure.cause, Cause::Connect { .. } | Cause::Status { status: 400, .. })
             })
+    }
+
+    /// An answer, even a refusal, says more than no answer; the registry's own more than a mirror's; and that of the scheme
+    /// that is usual more than that of the other.
+    fn keep(&self, kept: &mut Option<RegistryError>, new: RegistryError) {
+        let is_better = match kept {
+            None => true,
+            Some(old) if new.cause.is_unreachable() => {
+                old.cause.is_unreachable() && self.endpoint.scope != Scope::Fallback
+            }
+            Some(_) => true,
+        };
+        if is_better {
+            *kept = Some(new);
+        }
     }
 }
 
@@ -431,6 +470,7 @@ fn next_location(home: &Origin, from: &Uri, response: &Response<Incoming>) -> Re
         .headers()
         .get(header::LOCATION)
         .and_then(|value| value.to_str().ok())
+        .filter(|location| !location.is_empty())
         .ok_or(Cause::Protocol("a redirect to nowhere"))?;
     let refused = |problem| Cause::Redirect { location: without_query(location), problem };
     let next = resolve(from, location).ok_or_else(|| refused("it is not a URL"))?;
@@ -476,15 +516,4 @@ pub(super) fn jittered(delay: Duration) -> Duration {
     let filled = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK);
     let share = if filled == Ok(1) { u32::from(byte[0]) } else { 255 };
     delay / 2 + delay * share / 510
-}
-
-/// An answer, even a refusal, says more than no answer; and the registry's own more than a mirror's.
-fn keep_the_better(kept: &mut Option<RegistryError>, new: RegistryError) {
-    let is_better = match kept {
-        None => true,
-        Some(old) => old.cause.is_unreachable() || !new.cause.is_unreachable(),
-    };
-    if is_better {
-        *kept = Some(new);
-    }
 }

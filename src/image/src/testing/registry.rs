@@ -251,7 +251,6 @@ async fn answer(
     let (act, content, refusal) = {
         let mut state = state.lock().expect("a lock");
         state.seen.push(seen.clone());
-        let act = state.script.get_mut(&seen.path).and_then(VecDeque::pop_front);
         let refusal = match &state.access {
             Access::Guarded { allowed, challenge }
                 if seen.path.starts_with("/v2/")
@@ -260,6 +259,11 @@ async fn answer(
                 Some(challenge.clone())
             }
             Access::Guarded { .. } | Access::Open => None,
+        };
+        // Whoever is refused gets to see nothing of the script.
+        let act = match refusal {
+            None => state.script.get_mut(&seen.path).and_then(VecDeque::pop_front),
+            Some(_) => None,
         };
         (act, state.content.get(&seen.path).cloned(), refusal)
     };

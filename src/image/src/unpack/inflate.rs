@@ -79,7 +79,7 @@ impl Inflated {
         let used = std::mem::replace(&mut self.piece, piece);
         self.position = 0;
         // If nobody takes it back, it is simply freed.
-        if self.used_up.send(used).is_err() {}
+        let _freed = self.used_up.send(used);
         Ok(())
     }
 }
@@ -126,7 +126,7 @@ fn inflate(source: Counted, pieces: &SyncSender<io::Result<Vec<u8>>>, empties: &
         Ok(reader) => reader,
         Err(error) => {
             // A reader that is gone needs no error.
-            if pieces.send(Err(error)).is_err() {}
+            let _unread = pieces.send(Err(error));
             return;
         }
     };

@@ -122,19 +122,29 @@ impl UnpackError {
 }
 
 fn io_kind(error: &io::Error, otherwise: FailureKind) -> FailureKind {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => FailureKind::DiskFull,
-        io::ErrorKind::OutOfMemory => FailureKind::System,
-        io::ErrorKind::FileTooLarge => FailureKind::TooLarge,
-        // Names and targets are chosen by the layer, and the kernel is who judges them.
-        io::ErrorKind::InvalidFilename
-        | io::ErrorKind::NotADirectory
-        | io::ErrorKind::IsADirectory
-        | io::ErrorKind::NotFound
-        | io::ErrorKind::AlreadyExists
-        | io::ErrorKind::InvalidInput
-        | io::ErrorKind::TooManyLinks => FailureKind::Corrupt,
-        _ => otherwise,
+    use io::ErrorKind as Kind;
+    let kind = error.kind();
+    // Names and targets are chosen by the layer, and the kernel is who judges them.
+    let is_layers_fault = matches!(
+        kind,
+        Kind::InvalidFilename
+            | Kind::NotADirectory
+            | Kind::IsADirectory
+            | Kind::NotFound
+            | Kind::AlreadyExists
+            | Kind::InvalidInput
+            | Kind::TooManyLinks
+    ) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    if matches!(kind, Kind::StorageFull | Kind::QuotaExceeded) {
+        FailureKind::DiskFull
+    } else if kind == Kind::FileTooLarge {
+        FailureKind::TooLarge
+    } else if kind == Kind::OutOfMemory {
+        FailureKind::System
+    } else if is_layers_fault {
+        FailureKind::Corrupt
+    } else {
+        otherwise
     }
 }
 

@@ -167,7 +167,7 @@ impl Tree {
         if made == Err(Errno::EXIST) {
             match attributes::existing(&parent.directory, name, &entry.path)? {
                 attributes::Existing::Directory => need = attributes::Need::All,
-                existing => {
+                existing @ (attributes::Existing::Whiteout | attributes::Existing::Other) => {
                     fs::unlinkat(&parent.directory, name, AtFlags::empty())
                         .map_err(failed("replace", entry))?;
                     fs::mkdirat(&parent.directory, name, mode)

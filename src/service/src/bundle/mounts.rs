@@ -47,7 +47,6 @@ fn restrictions(restrictions: Restrictions) -> &'static [&'static str] {
     match restrictions {
         Restrictions::None => &[],
         Restrictions::NoSetuid => &["nosuid"],
-        Restrictions::NoSetuidNoDevices => &["nosuid", "nodev"],
         Restrictions::NoSetuidNoPrograms => &["nosuid", "noexec"],
         Restrictions::All => &["nosuid", "noexec", "nodev"],
     }

@@ -18,7 +18,7 @@ fn plan() -> ContainerPlan {
         process: ProcessPlan {
             args: vec!["sh".to_owned(), "-c".to_owned()],
             environment: [("A".to_owned(), "b=c".to_owned())].into_iter().collect(),
-            working_directory: "/work".into(),
+            working_directory: "/app".into(),
             identity: Identity { user: 1000, group: 5, groups: vec![5, 7] },
             capabilities: PlannedCapabilities {
                 bounding: capabilities,
@@ -88,7 +88,7 @@ fn the_process_is_as_planned() {
     let process = spec.process().clone().unwrap();
     assert_eq!(process.args().clone().unwrap(), ["sh", "-c"]);
     assert_eq!(process.env().clone().unwrap(), ["A=b=c"]);
-    assert_eq!(process.cwd(), Path::new("/work"));
+    assert_eq!(process.cwd(), Path::new("/app"));
     assert_eq!((process.user().uid(), process.user().gid()), (1000, 5));
     assert_eq!(process.user().additional_gids().clone().unwrap(), [5, 7]);
     assert_eq!(process.no_new_privileges(), Some(true));

@@ -136,9 +136,8 @@ impl Control {
             });
             let Ok(received) = received else { continue };
             let packet = received.map_err(SupervisorError::Connection)?;
-            let packet = packet.ok_or_else(|| {
-                SupervisorError::Connection(io::ErrorKind::UnexpectedEof.into())
-            })?;
+            let packet = packet
+                .ok_or_else(|| SupervisorError::Connection(io::ErrorKind::UnexpectedEof.into()))?;
             return serde_json::from_slice(&packet.bytes)
                 .map_err(|error| SupervisorError::Connection(error.into()));
         }

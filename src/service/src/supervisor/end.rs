@@ -6,7 +6,7 @@ use super::watch::ended;
 use cringle_domain::process::{Exit, Outcome, Signal};
 use cringle_domain::time::Timestamp;
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths};
-use cringle_kernel::{process, proc};
+use cringle_kernel::{proc, process};
 use cringle_proto_shim::control::{Answer, Order, VERSION};
 use cringle_proto_shim::record::{EXIT_FILE, Ending, ExitRecord, SHIM_FILE, ShimRecord};
 use serde::Deserialize;
@@ -40,7 +40,7 @@ pub async fn end(bundle: &Path) -> Result<(), SupervisorError> {
         process::signal(&*shim, KILL).map_err(SupervisorError::Process)?;
         tokio::time::timeout(PATIENCE, ended(&shim))
             .await
-            .map_err(|_| SupervisorError::Silent { order: "SIGKILL" })??;
+            .map_err(|_elapsed| SupervisorError::Silent { order: "SIGKILL" })??;
     }
     let Some(state) = read::<EngineState>(&bundle.join(STATE_FILE))? else { return Ok(()) };
     let cgroup = Cgroup::at(state.cgroup);

@@ -16,7 +16,7 @@ pub enum SupervisorError {
         path: PathBuf,
         /// Why.
         #[source]
-        source: io::Error,
+        source: SystemError,
     },
     /// A file of the bundle could not be used.
     #[error("failed to use {path:?}")]

@@ -51,7 +51,7 @@ pub(super) async fn exec_sync(
         match early {
             Some(ending) => {
                 // What is open longer belongs to somebody that was left behind.
-                if tokio::time::timeout(GRACE, read).await.is_err() {}
+                let _read_to_the_end = tokio::time::timeout(GRACE, read).await;
                 ending
             }
             None => run.await?,
@@ -82,7 +82,7 @@ async fn run(
     };
     let passed: Vec<_> = writers.iter().flatten().map(AsFd::as_fd).collect();
     let started = tokio::time::timeout(PATIENCE, control.ask_with(order, &passed)).await;
-    match started.map_err(|_| SupervisorError::Silent { order: "exec" })?? {
+    match started.map_err(|_elapsed| SupervisorError::Silent { order: "exec" })?? {
         Answer::Started { .. } => {}
         Answer::Hello { .. } | Answer::Done | Answer::State(_) => {
             return Err(SupervisorError::Nonsense { order: "exec" });
@@ -103,7 +103,7 @@ async fn run(
         // The shim has the clock; ours is for a shim that hangs.
         Some(timeout) => tokio::time::timeout(timeout.saturating_add(PATIENCE), ended)
             .await
-            .map_err(|_| SupervisorError::Silent { order: "exec" })?,
+            .map_err(|_elapsed| SupervisorError::Silent { order: "exec" })?,
     }
 }
 

@@ -96,9 +96,8 @@ pub(super) struct Spawned {
 /// so that nothing has to run between fork and exec.
 pub(super) fn spawn(program: &ShimProgram, bundle: &Path) -> Result<Spawned, SupervisorError> {
     let directory = open_directory(bundle)?;
-    let listen = |name, kind| {
-        socket::listen(directory.as_fd(), name, kind).map_err(SupervisorError::Socket)
-    };
+    let listen =
+        |name, kind| socket::listen(directory.as_fd(), name, kind).map_err(SupervisorError::Socket);
     let task = listen(TASK_SOCKET, Kind::Stream)?;
     let control = listen(CONTROL_SOCKET, Kind::Packets)?;
     let mut child = Command::new(program.path())

@@ -53,11 +53,11 @@ impl Watcher {
             },
             () = self.listen() => {}
         }
-        if ended(&process).await.is_err() {}
-        // Already ended, so this does not wait. Failing means that it was never our child.
-        if let Some(child) = &mut self.child
-            && child.wait().is_err()
-        {}
+        let _unwatched = ended(&process).await;
+        if let Some(child) = &mut self.child {
+            // It has ended, so this does not wait; and nobody else waits for it.
+            let _reaped = child.wait();
+        }
         self.news.send_if_modified(|watched| {
             let lost = *watched == Watched::Runs;
             if lost {

@@ -38,7 +38,10 @@ impl Container {
             fs::create_dir_all(root.join(place)).unwrap();
         }
         fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "sleep", "echo", "cat", "dd", "true", "kill", "seq", "tail", "setsid", "stty", "ps"] {
+        for applet in [
+            "sh", "sleep", "echo", "cat", "dd", "true", "kill", "seq", "tail", "setsid", "stty",
+            "ps",
+        ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         fs::create_dir_all(directory.join("bundle")).unwrap();
@@ -96,7 +99,10 @@ impl Container {
 
     /// Waits until the log has a line with `text`.
     async fn logged(&self, text: &str) {
-        until(&format!("{text:?} in the log"), || self.log().iter().any(|line| line.contains(text))).await;
+        until(&format!("{text:?} in the log"), || {
+            self.log().iter().any(|line| line.contains(text))
+        })
+        .await;
     }
 
     fn cgroup_directories(&self) -> Vec<PathBuf> {
@@ -239,7 +245,10 @@ async fn a_program_that_is_not_there_is_a_start_error_with_its_reason() {
     assert!(matches!(error, SupervisorError::Refused { .. }), "{error:?}");
     assert!(chain(&error).contains("/nope"), "{}", chain(&error));
     let exit = within(supervisor.exited()).await.unwrap();
-    assert!(matches!(&exit.outcome, Outcome::NeverStarted(why) if why.contains("/nope")), "{exit:?}");
+    assert!(
+        matches!(&exit.outcome, Outcome::NeverStarted(why) if why.contains("/nope")),
+        "{exit:?}"
+    );
     supervisor.delete().await.unwrap();
 }
 
@@ -261,7 +270,8 @@ async fn a_stop_is_a_signal_and_after_its_deadline_a_kill() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_goes_on_and_nothing_is_lost_while_no_daemon_is_there() {
-    let container = Container::new("trap '' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done");
+    let container =
+        Container::new("trap '' TERM; i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done");
     let supervisor = container.started().await;
     container.logged("stdout F 3").await;
     supervisor.stop(Signal::TERM, Duration::from_millis(300)).await.unwrap();
@@ -289,7 +299,10 @@ async fn an_exec_gives_its_output_and_code_and_its_cap_is_kept() {
     let supervisor = container.started().await;
     let script = "echo one; echo two >&2; exit 5";
     let output = within(supervisor.exec_sync(&oci_process(script), None, 1000)).await.unwrap();
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"one\n"[..], &b"two\n"[..]));
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (&b"one\n"[..], &b"two\n"[..])
+    );
     assert_eq!(output.exit_code, 5);
     let flood = oci_process("dd if=/dev/zero bs=1024 count=1000 2>/dev/null; echo end >&2");
     let output = within(supervisor.exec_sync(&flood, None, 1000)).await.unwrap();
@@ -297,7 +310,10 @@ async fn an_exec_gives_its_output_and_code_and_its_cap_is_kept() {
     let mut absent = oci_process("");
     absent.set_args(Some(vec!["/nope".to_owned()]));
     let error = within(supervisor.exec_sync(&absent, None, 1000)).await.unwrap_err();
-    assert!(matches!(&error, ExecError::NotExecuted { text, .. } if text.contains("/nope")), "{error:?}");
+    assert!(
+        matches!(&error, ExecError::NotExecuted { text, .. } if text.contains("/nope")),
+        "{error:?}"
+    );
     let closing = oci_process("exec >&- 2>&-; exit 4");
     assert_eq!(within(supervisor.exec_sync(&closing, None, 10)).await.unwrap().exit_code, 4);
 }
@@ -317,7 +333,8 @@ async fn an_exec_whose_time_is_up_dies_with_its_offspring() {
     let supervisor = container.started().await;
     let script = "sleep 4321 & (sleep 4321 & setsid sleep 4321) & sleep 4321";
     let timeout = Some(Duration::from_millis(300));
-    let error = within(supervisor.exec_sync(&oci_process(script), timeout, 1000)).await.unwrap_err();
+    let error =
+        within(supervisor.exec_sync(&oci_process(script), timeout, 1000)).await.unwrap_err();
     assert!(matches!(error, ExecError::TimedOut), "{error:?}");
     let count = oci_process("ps -o args | grep -c '[s]leep 4321'");
     let mut left = String::new();
@@ -387,10 +404,13 @@ async fn a_log_that_cannot_be_opened_is_told_and_holds_nobody_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lack_of_memory_is_the_reason_even_if_it_was_a_child() {
-    for script in ["dd if=/dev/zero of=/dev/null bs=60M", "exec dd if=/dev/zero of=/dev/null bs=60M"] {
+    for script in
+        ["dd if=/dev/zero of=/dev/null bs=60M", "exec dd if=/dev/zero of=/dev/null bs=60M"]
+    {
         let mut container = Container::new(script);
         let limit = 20 << 20;
-        container.spec["linux"]["resources"] = json!({ "memory": { "limit": limit, "swap": limit } });
+        container.spec["linux"]["resources"] =
+            json!({ "memory": { "limit": limit, "swap": limit } });
         assert_eq!(container.outcome().await, Outcome::OutOfMemory, "{script}");
     }
 }
@@ -518,7 +538,9 @@ async fn a_reaper_is_pid_1_for_containers_that_join_it() {
     assert!(open.iter().all(|file| file == "/dev/null" || file.contains("signalfd")), "{open:?}");
 
     // An orphan of a member is reaped, and members see each other.
-    let mut member = Container::new("(sleep 0.01 & exec true) & echo me $$; ps -o pid,comm | grep pause; sleep 1000");
+    let mut member = Container::new(
+        "(sleep 0.01 & exec true) & echo me $$; ps -o pid,comm | grep pause; sleep 1000",
+    );
     let namespaces = member.spec["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces[0] = json!({ "type": "pid", "path": place.join("ns/pid") });
     let supervisor = member.started().await;

@@ -5,7 +5,12 @@ use super::*;
 fn full() -> Result {
     Result {
         interfaces: vec![
-            Interface { name: "cni0".into(), mac: "02:00:00:00:00:01".into(), mtu: Some(1500), ..Interface::default() },
+            Interface {
+                name: "cni0".into(),
+                mac: "02:00:00:00:00:01".into(),
+                mtu: Some(1500),
+                ..Interface::default()
+            },
             Interface {
                 name: "eth0".into(),
                 mac: "02:00:00:00:00:02".into(),
@@ -51,7 +56,10 @@ fn the_newest_version_carries_everything_and_reads_back_the_same() {
 #[test]
 fn version_one_drops_what_came_with_one_point_one() {
     let json = written(Version::V1_0_0);
-    assert_eq!(json["interfaces"][1], json!({"name":"eth0","mac":"02:00:00:00:00:02","sandbox":"/run/netns/x"}));
+    assert_eq!(
+        json["interfaces"][1],
+        json!({"name":"eth0","mac":"02:00:00:00:00:02","sandbox":"/run/netns/x"})
+    );
     assert_eq!(json["routes"][0], json!({"dst":"0.0.0.0/0","gw":"10.1.0.1"}));
     assert_eq!(json["ips"][0], json!({"interface":1,"address":"10.1.0.5/16","gateway":"10.1.0.1"}));
 }
@@ -105,7 +113,8 @@ fn an_interface_index_that_points_nowhere_is_unknown() {
     let json = r#"{"cniVersion":"0.4.0","interfaces":[{"name":"a"}],
         "ips":[{"address":"10.0.0.1/8","interface":-1},{"address":"10.0.0.2/8","interface":7},
                {"address":"10.0.0.3/8","interface":0},{"address":"10.0.0.4/8"}]}"#;
-    let found: Vec<_> = Result::parse(json, Version::LATEST).unwrap().ips.iter().map(|ip| ip.interface).collect();
+    let found: Vec<_> =
+        Result::parse(json, Version::LATEST).unwrap().ips.iter().map(|ip| ip.interface).collect();
     assert_eq!(found, [None, None, Some(0), None]);
 }
 

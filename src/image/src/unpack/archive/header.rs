@@ -17,10 +17,20 @@ impl Header {
         let unsigned: i64 = (0..512).map(|at| i64::from(byte_at(at))).sum();
         // Some old writers summed signed characters.
         let signed: i64 = (0..512).map(|at| i64::from(byte_at(at).cast_signed())).sum();
-        if stated == unsigned || stated == signed {
-            Ok(header)
-        } else {
-            Err(ArchiveError::Malformed("a wrong checksum"))
+        if stated != unsigned && stated != signed {
+            return Err(ArchiveError::Malformed("a wrong checksum"));
+        }
+        // The oldest form knows the digits only. Readers disagree on whether its other types are extensions or files.
+        let is_extension = !matches!(header.type_flag(), 0 | b'0'..=b'7');
+        match (header.field(257, 6), header.field(263, 2)) {
+            (b"ustar\0", b"00") | (b"ustar ", b" \0") => Ok(header),
+            (b"ustar\0" | b"ustar ", _) => {
+                Err(ArchiveError::Malformed("an unknown version of the format"))
+            }
+            _ if is_extension => {
+                Err(ArchiveError::Malformed("an extension of a format that it does not have"))
+            }
+            _ => Ok(header),
         }
     }
 

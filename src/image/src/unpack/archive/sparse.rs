@@ -131,7 +131,7 @@ impl Keywords {
             (Some(1), Some(0)) => Ok(Some(Sparse::InContent { size, name: self.name })),
             (None | Some(0), _) => {
                 let mut map = Map { size, name: self.name, regions: Vec::new() };
-                if self.numbers.len() % 2 != 0 {
+                if !self.numbers.len().is_multiple_of(2) {
                     return Err(ArchiveError::Malformed("a sparse file with half a piece"));
                 }
                 for pair in self.numbers.chunks_exact(2) {

@@ -39,10 +39,13 @@ pub(super) fn existing(
 ) -> Result<Existing, UnpackError> {
     let stat = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| UnpackError::system("examine", path, errno))?;
-    Ok(match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => Existing::Directory,
-        FileType::CharacterDevice if stat.st_rdev == 0 => Existing::Whiteout,
-        _ => Existing::Other,
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    Ok(if kind == FileType::Directory {
+        Existing::Directory
+    } else if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+        Existing::Whiteout
+    } else {
+        Existing::Other
     })
 }
 

@@ -76,7 +76,8 @@ fn failure(report: Report) -> (FailureKind, String) {
 }
 
 fn decoded(paths: &[EncodedPath]) -> Vec<String> {
-    let text = |path: &EncodedPath| String::from_utf8(path.decode().expect("a path")).expect("text");
+    let text =
+        |path: &EncodedPath| String::from_utf8(path.decode().expect("a path")).expect("text");
     paths.iter().map(text).collect()
 }
 
@@ -105,8 +106,14 @@ async fn files_get_owner_mode_time_and_content() {
         .entry(&Head { name: b"dir/roots", ..Head::default() }, b"")
         .entry(&owned("dir/link", 0o777, b'2'), b"")
         .entry(&owned("pipe", 0o600, b'6'), b"")
-        .entry(&Head { name: b"null", kind: b'3', mode: 0o666, device: (1, 3), ..Head::default() }, b"")
-        .entry(&Head { name: b"disk", kind: b'4', mode: 0o660, device: (7, 0), ..Head::default() }, b"")
+        .entry(
+            &Head { name: b"null", kind: b'3', mode: 0o666, device: (1, 3), ..Head::default() },
+            b"",
+        )
+        .entry(
+            &Head { name: b"disk", kind: b'4', mode: 0o660, device: (7, 0), ..Head::default() },
+            b"",
+        )
         .hard_link("hard", "dir/setuid")
         .finish();
     let report = unpacked(place.unpack(&gzip(&bytes)).await);
@@ -118,7 +125,11 @@ async fn files_get_owner_mode_time_and_content() {
     };
     assert_eq!(summary("dir"), (0o2775, 1000, 2000, 1_600_000_000));
     assert_eq!(summary("dir/setuid"), (0o4755, 1000, 2000, 1_600_000_000));
-    assert_eq!(summary("dir/roots"), (0o644, 0, 0, 1_600_000_000), "set-group-id gives nothing away");
+    assert_eq!(
+        summary("dir/roots"),
+        (0o644, 0, 0, 1_600_000_000),
+        "set-group-id gives nothing away"
+    );
     assert_eq!(summary("dir/link").1, 1000);
     assert_eq!(summary("pipe"), (0o600, 1000, 2000, 1_600_000_000));
     assert!(place.stat("pipe").file_type().is_fifo());
@@ -202,7 +213,8 @@ async fn malformed_whiteouts_are_errors() {
         place.check_outside(name);
     }
     let place = Place::new();
-    let bytes = Tarball::new().directory("d/", 0o755).symlink("l", "d").file("l/.wh.x", b"").finish();
+    let bytes =
+        Tarball::new().directory("d/", 0o755).symlink("l", "d").file("l/.wh.x", b"").finish();
     assert_eq!(failure(place.unpack(&bytes).await).0, FailureKind::Corrupt);
 }
 
@@ -298,8 +310,11 @@ async fn damaged_streams_are_corrupt() {
 #[tokio::test]
 async fn layers_beyond_the_limits_are_refused() {
     let limits = LayerLimits { bytes: 1 << 20, inodes: 10, depth: 5, ratio: 10 };
-    let many = (0..20).fold(Tarball::new(), |tar, number| tar.file(&format!("f{number}"), b"")).finish();
-    let implied = (0..5).fold(Tarball::new(), |tar, number| tar.file(&format!("{number}/a/b/c"), b"")).finish();
+    let many =
+        (0..20).fold(Tarball::new(), |tar, number| tar.file(&format!("f{number}"), b"")).finish();
+    let implied = (0..5)
+        .fold(Tarball::new(), |tar, number| tar.file(&format!("{number}/a/b/c"), b""))
+        .finish();
     let sparse = Tarball::new()
         .pax(&[("GNU.sparse.size", b"1099511627776"), ("GNU.sparse.map", b"0,1")])
         .file("s", b"a")
@@ -333,13 +348,15 @@ async fn a_stream_that_grows_too_much_is_stopped() {
 async fn names_are_kept_byte_by_byte() {
     let place = Place::new();
     let names: [&[u8]; 5] = [b"new\nline", b"\xff\xfe", b" ", b"Case", b"case"];
-    let tar = names.iter().fold(Tarball::new(), |tar, name| {
-        tar.entry(&Head { name, ..Head::default() }, b"")
-    });
+    let tar = names
+        .iter()
+        .fold(Tarball::new(), |tar, name| tar.entry(&Head { name, ..Head::default() }, b""));
     unpacked(place.unpack(&tar.finish()).await);
     let mut found: Vec<Vec<u8>> = std::fs::read_dir(place.layer())
         .expect("listed")
-        .map(|entry| std::os::unix::ffi::OsStringExt::into_vec(entry.expect("an entry").file_name()))
+        .map(|entry| {
+            std::os::unix::ffi::OsStringExt::into_vec(entry.expect("an entry").file_name())
+        })
         .collect();
     found.sort();
     let mut expected: Vec<Vec<u8>> = names.iter().map(|name| name.to_vec()).collect();
@@ -366,7 +383,8 @@ async fn names_are_kept_byte_by_byte() {
 async fn no_layer_reaches_outside_its_directory() {
     let outside = Place::new();
     let root = outside.directory.path().to_str().expect("a path").to_owned();
-    let targets = ["..", "../..", "/", "../canary", "/canary", &root, &format!("{root}/canary"), ".", "loop"];
+    let targets =
+        ["..", "../..", "/", "../canary", "/canary", &root, &format!("{root}/canary"), ".", "loop"];
     let kinds = [b'0', b'1', b'2', b'3', b'5', b'6'];
     let mut cases = 0;
     for target in targets {
@@ -386,7 +404,8 @@ async fn no_layer_reaches_outside_its_directory() {
                     .symlink("x", target)
                     .symlink("y", ".")
                     .symlink("loop", "loop");
-                let bytes = chain.entry(&head(name), b"").file(&format!("{name}/.wh.canary"), b"").finish();
+                let bytes =
+                    chain.entry(&head(name), b"").file(&format!("{name}/.wh.canary"), b"").finish();
                 // Whether it is an error depends on the case; that nothing happens outside doesn't.
                 let _report = outside.unpack(&bytes).await;
                 outside.check_outside(&format!("{target} {name} {}", char::from(kind)));
@@ -453,8 +472,14 @@ fn marks_are_set_inside_the_layer_only() {
     std::fs::create_dir_all(layer.join("fs/d")).expect("made");
     std::fs::create_dir_all(directory.path().join("out")).expect("made");
     std::os::unix::fs::symlink(directory.path(), layer.join("fs/l")).expect("a link");
-    rustix::fs::mknodat(CWD, layer.join("fs/w"), FileType::CharacterDevice, rustix::fs::Mode::empty(), 0)
-        .expect("a whiteout");
+    rustix::fs::mknodat(
+        CWD,
+        layer.join("fs/w"),
+        FileType::CharacterDevice,
+        rustix::fs::Mode::empty(),
+        0,
+    )
+    .expect("a whiteout");
     crate::settle::mark_opaque(&layer, &[EncodedPath::new(b"d")]).expect("marked");
     assert_eq!(xattr(&layer.join("fs/d"), "trusted.overlay.opaque").as_deref(), Some(&b"y"[..]));
     for path in [&b"l/out"[..], b"../../out", b"missing", b"w", b"/l"] {
