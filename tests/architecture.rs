@@ -194,7 +194,7 @@ fn own_dependencies(package: &Package) -> Vec<String> {
         .collect()
 }
 
-/// All Rust sources but modules that hold tests only.
+/// All Rust sources but those of a crate's tests: modules of that name, and its directory of them.
 fn sources() -> Result<Vec<Source>> {
     let root = root()?;
     let mut pending: Vec<PathBuf> = ["src", "shim", "cni-plugins", "proto", "tests"]
@@ -206,7 +206,9 @@ fn sources() -> Result<Vec<Source>> {
         for entry in std::fs::read_dir(&directory)? {
             let path = entry?.path();
             if path.is_dir() {
-                pending.push(path);
+                if path.file_name().is_none_or(|name| name != "tests") {
+                    pending.push(path);
+                }
             } else if path.extension().is_some_and(|extension| extension == "rs")
                 && path.file_name().is_some_and(|name| name != "tests.rs")
             {

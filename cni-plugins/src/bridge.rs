@@ -349,4 +349,3 @@ fn delete_host_end(owner: &Owner, context: &mut Context) -> Result<bool, Error> 
 
 #[cfg(test)]
 mod tests;
-#[cfg(test)] mod measure;

@@ -9,6 +9,8 @@ import socket
 import subprocess
 import time
 
+from stage.inventory import files
+
 START_DEADLINE = 30
 STOP_DEADLINE = 30
 MIRRORED = ("registry.k8s.io", "k8s.gcr.io", "gcr.io")
@@ -67,10 +69,11 @@ class Daemon:
             self.process.wait()
             raise SystemExit(f"the daemon did not end within {STOP_DEADLINE} s of SIGTERM") from None
 
-    def await_empty_trash(self, deadline=20):
-        """Wait until what removed images held is given back; what is not, the inventory shows."""
-        trash, end = self.root / "images" / "trash", time.monotonic() + deadline
-        while trash.is_dir() and any(trash.iterdir()) and time.monotonic() < end:
+    def await_space(self, deadline=20):
+        """Wait until what removed images held is given back, which the end of the daemon would cut short until its next
+        start. What is not given back, the inventory shows."""
+        end = time.monotonic() + deadline
+        while files(self.root) and time.monotonic() < end:
             time.sleep(0.02)
 
     def kill(self):

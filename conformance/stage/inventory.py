@@ -25,7 +25,7 @@ class Inventory:
         """A snapshot: kind → set of lines."""
         return {"processes": self._processes(), "mounts": mounts(), "cgroups": self._cgroups(),
                 "network namespaces": network_namespaces(), "links": self._links(), "nft elements": nft_elements(),
-                "files": self._files()}
+                "files": set().union(*map(files, self.roots))}
 
     def settle(self, before, deadline=10):
         """What is there now and was not in `before`, once it stopped shrinking to nothing or the deadline passed."""
@@ -48,12 +48,11 @@ class Inventory:
         links = json.loads(run(["ip", "-j", "link", "show"]) or "[]")
         return {link["ifname"] for link in links if link["ifname"] != self.bridge or not self.bridge_may_stay}
 
-    def _files(self):
-        found = set()
-        for root in self.roots:
-            for directory, _, names in os.walk(root):
-                found.update(os.path.join(directory, name) for name in names)
-        return {name for name in found if not STANDING_FILES.search(name)}
+
+def files(root):
+    """Files below a directory, but for those that belong to the instance."""
+    found = {os.path.join(directory, name) for directory, _, names in os.walk(root) for name in names}
+    return {name for name in found if not STANDING_FILES.search(name)}
 
 
 def running():

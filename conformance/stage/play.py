@@ -35,7 +35,7 @@ def play(instance, programs, action):
                 crictl = Crictl(paths.TOOLS / "crictl", daemon.endpoint)
                 result = action(Stage(daemon, crictl, directory))
                 faults = [f"could not be removed: {line}" for line in crictl.remove_all()]
-                daemon.await_empty_trash()
+                daemon.await_space()
             extra = inventory.settle(before)
         finally:
             if daemon.log.exists():

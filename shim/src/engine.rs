@@ -17,6 +17,7 @@ mod create;
 mod devices;
 mod error;
 mod gate;
+mod home;
 mod limits;
 mod mounts;
 mod namespaces;
@@ -112,7 +113,7 @@ impl Stdio {
                 let null = devices::open_null(OFlags::RDONLY)?;
                 Ok(Self::Pipes { stdin: Some(null), stdout, stderr })
             }
-            complete => Ok(complete),
+            complete @ (Self::Pipes { stdin: Some(_), .. } | Self::Terminal) => Ok(complete),
         }
     }
 }
@@ -148,11 +149,6 @@ impl Created {
     /// The waiting init. Subscribe to its pidfd before starting it.
     pub(crate) fn child(&self) -> &Child {
         &self.child
-    }
-
-    /// The container's cgroup.
-    pub(crate) fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
     }
 
     /// Takes the master end of the terminal.

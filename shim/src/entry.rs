@@ -26,6 +26,8 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let words = arguments.get(1..).unwrap_or_default();
     match words.first() {
         Some(first) if first == "serve" => run_serve(words.get(1..).unwrap_or_default()),
+        // containerd puts its options before its verb, so a bare verb is the OCI command line's.
+        Some(first) if crate::oci_cli::is_command(first) => Ok(crate::oci_cli::run(words)?),
         Some(_) | None => {
             containerd::Call::parse(words)?.perform()?;
             Ok(ExitCode::SUCCESS)

@@ -36,7 +36,8 @@ impl Inventory {
         lines.extend(cgroups(scope));
         lines.extend(links(scope)?);
         lines.extend(nft_elements()?);
-        lines.extend(files(scope));
+        let found = scope.directories.iter().flat_map(|directory| files(directory));
+        lines.extend(found.map(|path| format!("file {}", path.display())));
         Ok(Self(lines))
     }
 
@@ -122,14 +123,15 @@ fn nft_elements() -> Result<Vec<String>> {
     Ok(found)
 }
 
-fn files(scope: &Scope) -> Vec<String> {
-    let all = scope.directories.iter().flat_map(|directory| tree(directory));
-    let ours = all.filter(|path| {
+/// Files below a directory, but for those that belong to the instance.
+#[must_use]
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let ours = tree(directory).into_iter().filter(|path| {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         path.symlink_metadata().is_ok_and(|metadata| !metadata.is_dir())
             && !STANDING.contains(&name)
     });
-    ours.map(|path| format!("file {}", path.display())).collect()
+    ours.collect()
 }
 
 /// Everything below a directory; what vanishes meanwhile is left out.

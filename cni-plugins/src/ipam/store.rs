@@ -179,11 +179,21 @@ impl<'a> Leases<'a> {
     /// Notes which address the range set gave out last. Losing the note is harmless: it only spreads addresses.
     pub(super) fn note_last(&self, set: usize, address: IpAddr) -> Result<(), StoreError> {
         let path = self.last_path(set);
-        let written =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path);
-        written
-            .and_then(|mut file| file.write_all(address.to_string().as_bytes()))
-            .map_err(|source| StoreError::Lease { attempt: "note last", path, source })
+        let text = address.to_string();
+        let write = || {
+            // Not emptied first: file systems flush a file that was, so that a crash leaves either content.
+            let options =
+                OpenOptions::new().write(true).create(true).truncate(false).mode(0o644).open(&path);
+            let mut file = options?;
+            file.write_all(text.as_bytes())?;
+            let length = u64::try_from(text.len()).unwrap_or_default();
+            if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+        };
+        write().map_err(|source| StoreError::Lease {
+            attempt: "note last",
+            path: path.clone(),
+            source,
+        })
     }
 
     fn last_path(&self, set: usize) -> PathBuf {

@@ -24,7 +24,11 @@ pub(super) struct CgroupMount {
 ///
 /// # Errors
 /// The call that failed.
-pub(super) fn mount(mounts: &[CgroupMount], attributes: Attributes, target: &OwnedFd) -> Result<()> {
+pub(super) fn mount(
+    mounts: &[CgroupMount],
+    attributes: Attributes,
+    target: &OwnedFd,
+) -> Result<()> {
     let attempt = || "mount cgroups".to_owned();
     let change = Change {
         set: attributes,
@@ -37,7 +41,8 @@ pub(super) fn mount(mounts: &[CgroupMount], attributes: Attributes, target: &Own
         return mount::attach(&tree, target).attempting(attempt);
     }
     let writable = attributes.without(Attributes::READ_ONLY);
-    let words = ["source=cgroup", "mode=755"].map(|word| super::options::parameter(word, "cgroup mount"));
+    let words =
+        ["source=cgroup", "mode=755"].map(|word| super::options::parameter(word, "cgroup mount"));
     let parameters = words.into_iter().collect::<Result<Vec<_>>>()?;
     let top = mount::filesystem(c"tmpfs", &parameters, writable).attempting(attempt)?;
     mount::attach(&top, target).attempting(attempt)?;

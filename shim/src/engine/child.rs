@@ -76,7 +76,8 @@ fn prepare(
         process::set_host_name(name.as_bytes()).attempting(|| format!("set host name {name:?}"))?;
     }
     if let Some(name) = &plan.domain_name {
-        process::set_domain_name(name.as_bytes()).attempting(|| format!("set domain name {name:?}"))?;
+        process::set_domain_name(name.as_bytes())
+            .attempting(|| format!("set domain name {name:?}"))?;
     }
     let (root, sources) = rootfs::raise(&plan.root, || mounts::open_sources(&plan.mounts))?;
     for (mount, source) in plan.mounts.iter().zip(sources) {

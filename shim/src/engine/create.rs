@@ -42,7 +42,8 @@ pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Re
     let plan = Plan::new(bundle)?;
     let joined = plan.namespaces.open()?;
     let layout = Layout::probe().map_err(cgroup("find the cgroup hierarchies"))?;
-    let paths = CgroupPaths::new(&layout, &plan.cgroup).map_err(cgroup("place the container's cgroup"))?;
+    let paths =
+        CgroupPaths::new(&layout, &plan.cgroup).map_err(cgroup("place the container's cgroup"))?;
     let mut state = State::new(paths.clone());
     state.write(&bundle.path)?;
     let made = Cgroup::create(paths).map_err(cgroup("make the container's cgroup"));
@@ -72,7 +73,8 @@ struct Clone<'a> {
 impl Clone<'_> {
     fn perform(mut self, note: impl FnOnce(i32) -> Result<()>) -> Result<Prepared> {
         self.cgroup.apply(&self.plan.limits).map_err(cgroup("limit the container"))?;
-        let directory = self.cgroup.v2_directory().map_err(cgroup("open the container's cgroup"))?;
+        let directory =
+            self.cgroup.v2_directory().map_err(cgroup("open the container's cgroup"))?;
         let tasks = self.cgroup.tasks_files().map_err(cgroup("open the container's cgroup"))?;
         let (ours, theirs) = sync::pair()?;
         let pid_namespace = self.joined.pid.take();
@@ -88,11 +90,12 @@ impl Clone<'_> {
         let birth = Birth { namespaces: new, cgroup: directory.as_ref().map(|open| open.as_fd()) };
         let mut ours = Some(ours);
         let plan = self.plan;
-        let born = namespaces::child_in(pid_namespace.as_ref().map(|open| open.as_fd()), &birth, || {
-            // The child's copy of our end: with it open, it would not hear us die.
-            drop(ours.take());
-            child::init(plan, given)
-        })?;
+        let born =
+            namespaces::child_in(pid_namespace.as_ref().map(|open| open.as_fd()), &birth, || {
+                // The child's copy of our end: with it open, it would not hear us die.
+                drop(ours.take());
+                child::init(plan, given)
+            })?;
         let Some(sync) = ours else { return Err(EngineError::Phase("in its own child")) };
         let master = note(born.pid).and_then(|()| await_ready(&sync, &born));
         match master {
@@ -161,10 +164,12 @@ fn cgroup_mounts(paths: &CgroupPaths) -> Result<Vec<CgroupMount>> {
             continue;
         }
         let path = CString::new(directory.path.as_os_str().as_bytes());
-        let path = path.map_err(|_nul| EngineError::invalid("linux.cgroupsPath", "it has a NUL byte in it"))?;
+        let path = path
+            .map_err(|_nul| EngineError::invalid("linux.cgroupsPath", "it has a NUL byte in it"))?;
         let name = directory.mount.file_name().map(|name| name.to_string_lossy().into_owned());
         let parts = name.as_deref().unwrap_or_default().split(',');
-        let aliases = parts.filter(|part| Some(*part) != name.as_deref()).map(str::to_owned).collect();
+        let aliases =
+            parts.filter(|part| Some(*part) != name.as_deref()).map(str::to_owned).collect();
         mounts.push(CgroupMount { name: name.filter(|_| any_v1), aliases, directory: path });
     }
     Ok(mounts)
@@ -195,6 +200,8 @@ pub(super) fn kill_identity(init: Identity) -> std::result::Result<(), SystemErr
 }
 
 /// Says what a cgroup call was made for.
-pub(super) fn cgroup(attempt: &'static str) -> impl Fn(cringle_kernel::cgroup::CgroupError) -> EngineError {
+pub(super) fn cgroup(
+    attempt: &'static str,
+) -> impl Fn(cringle_kernel::cgroup::CgroupError) -> EngineError {
     move |source| EngineError::Cgroup { attempt, source }
 }

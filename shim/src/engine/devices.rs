@@ -66,7 +66,8 @@ pub(super) fn plan(spec: &Spec) -> Result<DevicePlan> {
         let bind = words.clone().any(|word| word == "bind" || word == "rbind");
         mount.destination() == Path::new("/dev") && (bind || mount.typ().as_deref() == Some("bind"))
     });
-    let asked = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
+    let asked =
+        spec.linux().as_ref().and_then(|linux| linux.devices().as_deref()).unwrap_or_default();
     let mut nodes = asked.iter().map(node).collect::<Result<Vec<_>>>()?;
     for (path, major, minor) in DEFAULTS {
         if !nodes.iter().any(|node| node.path == Path::new(path)) {
@@ -83,7 +84,8 @@ fn node(device: &LinuxDevice) -> Result<Node> {
         return Err(EngineError::invalid(field(), "its path is not absolute"));
     }
     let number = |number: i64| {
-        u32::try_from(number).map_err(|_range| EngineError::invalid(field(), "its number is out of range"))
+        u32::try_from(number)
+            .map_err(|_range| EngineError::invalid(field(), "its number is out of range"))
     };
     let kind = match device.typ() {
         LinuxDeviceType::B => FileType::BlockDevice,
@@ -153,7 +155,8 @@ fn make(node: &Node, directory: &OwnedFd, name: &OsStr) -> Result<()> {
 /// What lies there already may stay if it is the very device.
 fn is_same(node: &Node, directory: &OwnedFd, name: &OsStr) -> Result<()> {
     let attempt = || format!("make device {:?}", node.path);
-    let found = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).attempting(attempt)?;
+    let found =
+        rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).attempting(attempt)?;
     let number = rustix::fs::makedev(node.major, node.minor);
     let same = FileType::from_raw_mode(found.st_mode) == node.kind
         && (node.kind == FileType::Fifo || found.st_rdev == number);
@@ -177,7 +180,8 @@ fn borrow(node: &Node, directory: &OwnedFd, name: &OsStr) -> Result<()> {
 /// There is none.
 pub(super) fn open_null(flags: OFlags) -> Result<OwnedFd> {
     let attempt = || "open the null device".to_owned();
-    let null = rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty()).attempting(attempt)?;
+    let null = rustix::fs::open("/dev/null", flags | OFlags::CLOEXEC, Mode::empty())
+        .attempting(attempt)?;
     verify(&null, FileType::CharacterDevice, (1, 3)).attempting(attempt)?;
     Ok(null)
 }
@@ -247,7 +251,9 @@ pub(super) fn hide(root: &Root, paths: &[PathBuf]) -> Result<()> {
         // All hidden directories show the same empty one.
         let tree = match &empty {
             Some(first) => mount::clone_descriptor(first, Depth::One).attempting(attempt)?,
-            None => mount::filesystem(c"tmpfs", &named, Attributes::READ_ONLY).attempting(attempt)?,
+            None => {
+                mount::filesystem(c"tmpfs", &named, Attributes::READ_ONLY).attempting(attempt)?
+            }
         };
         mount::attach(&tree, &target).attempting(attempt)?;
         empty = empty.or(Some(tree));

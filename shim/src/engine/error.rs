@@ -97,7 +97,6 @@ pub(crate) struct Refused {
     pub source: io::Error,
 }
 
-
 /// What the engine answers.
 pub(crate) type Result<T> = std::result::Result<T, EngineError>;
 

@@ -22,7 +22,8 @@ const FILE: &str = "gate.sock";
 /// The socket can't be made.
 pub(super) fn listen(bundle: &Path) -> Result<OwnedFd> {
     let attempt = || "make the gate".to_owned();
-    let gate = socket::listen(open_directory(bundle)?.as_fd(), FILE, Kind::Packets).attempting(attempt)?;
+    let gate =
+        socket::listen(open_directory(bundle)?.as_fd(), FILE, Kind::Packets).attempting(attempt)?;
     rustix::io::ioctl_fionbio(&gate, false).attempting(attempt)?;
     Ok(gate)
 }
@@ -51,7 +52,12 @@ pub(super) fn open(bundle: &Path) -> Result<()> {
     let directory = open_directory(bundle)?;
     let connected = socket::connect(directory.as_fd(), FILE, Kind::Packets, Waiting::Blocks);
     let connection = match connected {
-        Err(error) if matches!(error.errno().map(Errno::from_raw_os_error), Some(Errno::NOENT | Errno::CONNREFUSED)) => {
+        Err(error)
+            if matches!(
+                error.errno().map(Errno::from_raw_os_error),
+                Some(Errno::NOENT | Errno::CONNREFUSED)
+            ) =>
+        {
             return Err(EngineError::Phase("not waiting to be started"));
         }
         other => other.attempting(|| "open the gate".to_owned())?,

@@ -91,7 +91,7 @@ fn plan_one(mount: &Mount, index: usize, bundle: &Path) -> Result<MountPlan> {
     let options = Options::parse(words, &field)?;
     let kind = mount.typ().as_deref().unwrap_or_default();
     let what = if options.bind.is_some() || matches!(kind, "bind" | "rbind") {
-        plan_bind(mount, options, kind, &field, bundle)?
+        plan_bind(mount, &options, kind, &field, bundle)?
     } else if matches!(kind, "cgroup" | "cgroup2") {
         What::Cgroups { attributes: options.top.set }
     } else {
@@ -107,7 +107,10 @@ fn destination(path: &Path, field: &str) -> Result<PathBuf> {
             Component::Normal(name) => clean.push(name),
             // What the shell's ".." means with links on the way is nobody's guess here.
             Component::ParentDir => {
-                return Err(EngineError::invalid(format!("{field}.destination"), "it has \"..\" in it"));
+                return Err(EngineError::invalid(
+                    format!("{field}.destination"),
+                    "it has \"..\" in it",
+                ));
             }
             Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
         }
@@ -118,16 +121,24 @@ fn destination(path: &Path, field: &str) -> Result<PathBuf> {
     Ok(clean)
 }
 
-fn plan_bind(mount: &Mount, options: Options, kind: &str, field: &str, bundle: &Path) -> Result<What> {
+fn plan_bind(
+    mount: &Mount,
+    options: &Options,
+    kind: &str,
+    field: &str,
+    bundle: &Path,
+) -> Result<What> {
     if let Some(unknown) = options.parameters.first() {
         let text = format!("option {:?} of bind mount {field}", unknown.key);
         return Err(EngineError::Unsupported(text));
     }
-    let Some(source) = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty()) else {
+    let Some(source) = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty())
+    else {
         return Err(EngineError::invalid(format!("{field}.source"), "a bind mount needs one"));
     };
-    let source = CString::new(bundle.join(source).as_os_str().as_bytes())
-        .map_err(|_nul| EngineError::invalid(format!("{field}.source"), "it has a NUL byte in it"))?;
+    let source = CString::new(bundle.join(source).as_os_str().as_bytes()).map_err(|_nul| {
+        EngineError::invalid(format!("{field}.source"), "it has a NUL byte in it")
+    })?;
     let depth = match options.bind {
         Some(depth) => depth,
         None if kind == "rbind" => Depth::Tree,
@@ -149,7 +160,8 @@ fn plan_bind(mount: &Mount, options: Options, kind: &str, field: &str, bundle: &
 }
 
 fn plan_filesystem(mount: &Mount, options: Options, field: &str) -> Result<What> {
-    let Some(kind) = mount.typ().as_deref().filter(|kind| !kind.is_empty() && *kind != "none") else {
+    let Some(kind) = mount.typ().as_deref().filter(|kind| !kind.is_empty() && *kind != "none")
+    else {
         return Err(EngineError::invalid(format!("{field}.type"), "it is missing"));
     };
     let kind = CString::new(kind)
@@ -216,7 +228,10 @@ pub(super) fn make(
                 _ => Links::Follow,
             };
             let target = root.directory(&plan.destination, links).attempting(|| match links {
-                Links::Refuse => format!("mount {kind:?} at {:?}, which is to be a directory and no link", plan.destination),
+                Links::Refuse => format!(
+                    "mount {kind:?} at {:?}, which is to be a directory and no link",
+                    plan.destination
+                ),
                 Links::Follow => attempt(),
             })?;
             if kind.to_bytes() != b"proc" {
@@ -249,7 +264,8 @@ fn bind(tree: &OwnedFd, plan: &MountPlan, root: &Root) -> Result<()> {
 /// there too.
 fn refuse_below_proc(destination: &Path, target: &OwnedFd) -> Result<()> {
     let attempt = || format!("mount {destination:?}");
-    let below = destination == Path::new("/proc") || proc::is_procfs(target.as_fd()).attempting(attempt)?;
+    let below =
+        destination == Path::new("/proc") || proc::is_procfs(target.as_fd()).attempting(attempt)?;
     let coverable = COVERABLE.iter().any(|path| destination == Path::new(path));
     if below && !coverable {
         let source = path::mismatch("move_mount", "onto procfs".to_owned());
@@ -269,7 +285,8 @@ mod tests {
 
     #[test]
     fn a_bind_mount_is_private_unless_it_says_otherwise() {
-        let plan = one(r#"{"destination":"/a/./b","source":"data","options":["rbind","ro"]}"#).unwrap();
+        let plan =
+            one(r#"{"destination":"/a/./b","source":"data","options":["rbind","ro"]}"#).unwrap();
         assert_eq!(plan.destination, Path::new("/a/b"));
         let What::Bind { source, depth, changes } = plan.what else { panic!("no bind mount") };
         assert_eq!((source.as_c_str(), depth), (c"/bundle/data", Depth::Tree));
@@ -300,8 +317,8 @@ mod tests {
 
     #[test]
     fn a_bind_mount_with_options_for_a_filesystem_or_without_source_is_refused() {
-        assert!(one(r#"{"destination":"/a","source":"/s","options":["bind","mode=700"]}"#).is_err());
-        assert!(one(r#"{"destination":"/a","options":["bind"]}"#).is_err());
-        assert!(one(r#"{"destination":"/a","source":"x"}"#).is_err());
+        one(r#"{"destination":"/a","source":"/s","options":["bind","mode=700"]}"#).unwrap_err();
+        one(r#"{"destination":"/a","options":["bind"]}"#).unwrap_err();
+        one(r#"{"destination":"/a","source":"x"}"#).unwrap_err();
     }
 }

@@ -44,11 +44,18 @@ pub(super) fn plan(linux: &Linux) -> Result<NamespacePlan> {
             LinuxNamespaceType::Ipc => Namespaces::IPC,
             LinuxNamespaceType::Pid => Namespaces::PID,
             LinuxNamespaceType::Network => Namespaces::NETWORK,
-            LinuxNamespaceType::User => return Err(EngineError::Unsupported("user namespace".into())),
-            LinuxNamespaceType::Time => return Err(EngineError::Unsupported("time namespace".into())),
+            LinuxNamespaceType::User => {
+                return Err(EngineError::Unsupported("user namespace".into()));
+            }
+            LinuxNamespaceType::Time => {
+                return Err(EngineError::Unsupported("time namespace".into()));
+            }
         };
         if seen.has(kind) {
-            return Err(EngineError::invalid("linux.namespaces", format!("{kind:?} is there twice")));
+            return Err(EngineError::invalid(
+                "linux.namespaces",
+                format!("{kind:?} is there twice"),
+            ));
         }
         seen = seen.with(kind);
         match one.path().as_ref().filter(|path| !path.as_os_str().is_empty()) {
@@ -76,8 +83,8 @@ impl NamespacePlan {
     pub(super) fn open(&self) -> Result<Joined> {
         let mut joined = Joined::default();
         for (kind, path) in &self.joined {
-            let namespace = namespace::open(path, *kind)
-                .attempting(|| format!("open namespace {path:?}"))?;
+            let namespace =
+                namespace::open(path, *kind).attempting(|| format!("open namespace {path:?}"))?;
             if *kind == Namespaces::PID {
                 joined.pid = Some(namespace);
             } else {
@@ -123,7 +130,8 @@ pub(super) fn enter(joined: &Joined, new: Namespaces) -> Result<()> {
             .attempting(|| format!("join namespace {:?}", kind.file().unwrap_or_default()))?;
     }
     if new.has(Namespaces::CGROUP) {
-        namespace::unshare(Namespaces::CGROUP).attempting(|| "make a cgroup namespace".to_owned())?;
+        namespace::unshare(Namespaces::CGROUP)
+            .attempting(|| "make a cgroup namespace".to_owned())?;
     }
     Ok(())
 }
@@ -138,7 +146,8 @@ mod tests {
 
     #[test]
     fn new_and_joined_are_told_apart() {
-        let json = r#"[{"type":"mount"},{"type":"pid","path":""},{"type":"network","path":"/run/n"}]"#;
+        let json =
+            r#"[{"type":"mount"},{"type":"pid","path":""},{"type":"network","path":"/run/n"}]"#;
         let plan = planned(json).unwrap();
         assert_eq!(plan.new, Namespaces::MOUNT.with(Namespaces::PID));
         assert_eq!(plan.joined, [(Namespaces::NETWORK, PathBuf::from("/run/n"))]);
@@ -161,6 +170,6 @@ mod tests {
     #[test]
     fn a_path_that_is_no_namespace_is_refused_before_anything_is_made() {
         let json = r#"[{"type":"mount"},{"type":"ipc","path":"/proc/self/ns/net"}]"#;
-        assert!(planned(json).unwrap().open().is_err());
+        planned(json).unwrap().open().unwrap_err();
     }
 }

@@ -87,7 +87,8 @@ impl Options {
     }
 
     fn take_attribute(&mut self, word: &str) -> bool {
-        let find = |word| ATTRIBUTES.iter().find(|(name, _)| *name == word).map(|&(_, effect)| effect);
+        let find =
+            |word| ATTRIBUTES.iter().find(|(name, _)| *name == word).map(|&(_, effect)| effect);
         if let Some(effect) = find(word) {
             apply(&mut self.top, effect);
         } else if let Some(effect) = word.strip_prefix('r').and_then(find) {
@@ -133,7 +134,8 @@ fn apply(change: &mut Change, effect: Effect) {
 /// A word for the filesystem: `key` or `key=value`.
 pub(super) fn parameter(word: &str, field: &str) -> Result<Parameter> {
     let text = |text: &str| {
-        CString::new(text).map_err(|_nul| EngineError::invalid(field, "an option has a NUL byte in it"))
+        CString::new(text)
+            .map_err(|_nul| EngineError::invalid(field, "an option has a NUL byte in it"))
     };
     let (key, value) = match word.split_once('=') {
         Some((key, value)) => (text(key)?, Some(text(value)?)),

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::Stdio;
 use super::error::{Attempting as _, EngineError, Result};
+use super::home;
 use super::seccomp;
 use super::security::{self, Privileges};
 use super::sync::End;
@@ -82,7 +83,8 @@ pub(super) fn plan(process: &Process, spec: &Spec) -> Result<ProcessPlan> {
         return Err(EngineError::invalid("process.cwd", problem));
     }
     let user = process.user();
-    let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
+    let filter =
+        linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
     Ok(ProcessPlan {
         role: Role::Program,
         arguments: texts(arguments, "process.args")?,
@@ -97,7 +99,9 @@ pub(super) fn plan(process: &Process, spec: &Spec) -> Result<ProcessPlan> {
         limits: limits(process)?,
         privileges: Privileges::of(process),
         oom_score: process.oom_score_adj(),
-        personality: linux.and_then(|linux| linux.personality().as_ref()).map(|asked| match asked.domain() {
+        personality: linux.and_then(|linux| linux.personality().as_ref()).map(|asked| match asked
+            .domain()
+        {
             LinuxPersonalityDomain::PerLinux => 0,
             LinuxPersonalityDomain::PerLinux32 => LINUX_32,
         }),
@@ -140,7 +144,10 @@ fn limits(process: &Process) -> Result<Vec<(LimitedResource, LimitPair)>> {
             return Err(EngineError::invalid("process.rlimits", format!("{name:?} is not known")));
         };
         if limits.iter().any(|(known, _)| *known == resource) {
-            return Err(EngineError::invalid("process.rlimits", format!("{name:?} is there twice")));
+            return Err(EngineError::invalid(
+                "process.rlimits",
+                format!("{name:?} is there twice"),
+            ));
         }
         limits.push((resource, LimitPair { soft: asked.soft(), hard: asked.hard() }));
     }
@@ -164,23 +171,34 @@ impl ProcessPlan {
     ///
     /// # Errors
     /// The kernel refused.
-    pub(super) fn take_streams(&self, stdio: Stdio, terminal: Option<Terminal>) -> Result<Option<OwnedFd>> {
+    pub(super) fn take_streams(
+        &self,
+        stdio: Stdio,
+        terminal: Option<Terminal>,
+    ) -> Result<Option<OwnedFd>> {
         let attempt = || "set standard streams".to_owned();
         rustix::process::setsid().attempting(attempt)?;
         let (stdin, stdout, stderr, master) = match (stdio, terminal) {
-            (Stdio::Pipes { stdin: Some(stdin), stdout, stderr }, _) => (stdin, stdout, stderr, None),
+            (Stdio::Pipes { stdin: Some(stdin), stdout, stderr }, _) => {
+                (stdin, stdout, stderr, None)
+            }
             (Stdio::Pipes { stdin: None, .. }, _) => {
-                return Err(EngineError::Unsupported("a process without standard input".to_owned()));
+                return Err(EngineError::Unsupported(
+                    "a process without standard input".to_owned(),
+                ));
             }
             (Stdio::Terminal, Some(Terminal { master, slave })) => {
                 if let Some(size) = self.window {
                     terminal::resize(&master, size).attempting(attempt)?;
                 }
                 terminal::control(&slave).attempting(attempt)?;
-                let copy = |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).attempting(attempt);
+                let copy =
+                    |fd: &OwnedFd| rustix::io::fcntl_dupfd_cloexec(fd, 3).attempting(attempt);
                 (copy(&slave)?, copy(&slave)?, slave, Some(master))
             }
-            (Stdio::Terminal, None) => return Err(EngineError::Unsupported("no terminal".to_owned())),
+            (Stdio::Terminal, None) => {
+                return Err(EngineError::Unsupported("no terminal".to_owned()));
+            }
         };
         for stream in [&stdin, &stdout, &stderr] {
             self.own(stream).attempting(attempt)?;
@@ -228,9 +246,13 @@ impl ProcessPlan {
     }
 
     fn change_identity(&self) -> Result<()> {
-        process::join_session_keyring().or_else(ignore_quota).attempting(|| "make a session keyring".to_owned())?;
+        process::join_session_keyring()
+            .or_else(ignore_quota)
+            .attempting(|| "make a session keyring".to_owned())?;
         for &(resource, pair) in &self.limits {
-            rlimit::set(resource, pair).map(drop).attempting(|| format!("set resource limit {resource:?}"))?;
+            rlimit::set(resource, pair)
+                .map(drop)
+                .attempting(|| format!("set resource limit {resource:?}"))?;
         }
         if let Some(persona) = self.personality {
             process::set_personality(persona).attempting(|| "set the personality".to_owned())?;
@@ -251,10 +273,14 @@ impl ProcessPlan {
     }
 
     fn execute(&self) -> EngineError {
-        let searched = self.arguments.as_slice().first().is_some_and(|name| !name.to_bytes().contains(&b'/'));
+        let searched =
+            self.arguments.as_slice().first().is_some_and(|name| !name.to_bytes().contains(&b'/'));
+        let with_home = home::missing(self.environment.as_slice(), self.user)
+            .map(|home| self.environment.with(home));
+        let environment = with_home.as_ref().unwrap_or(&self.environment);
         let mut denied = None;
         for path in &self.candidates {
-            let error = process::execute(path, &self.arguments, &self.environment);
+            let error = process::execute(path, &self.arguments, environment);
             match error.errno().map(Errno::from_raw_os_error) {
                 Some(Errno::NOENT | Errno::NOTDIR) if searched => {}
                 Some(Errno::ACCESS) if searched => denied = denied.or(Some(error)),
@@ -291,7 +317,8 @@ fn set_oom_score(score: i32) -> Result<()> {
     use rustix::fs::{Mode, OFlags};
     let attempt = || format!("set oom_score_adj to {score}");
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
-    let file = rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty()).attempting(attempt)?;
+    let file =
+        rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty()).attempting(attempt)?;
     match rustix::io::write(&file, score.to_string().as_bytes()) {
         Ok(_) | Err(Errno::ACCESS | Errno::PERM) => Ok(()),
         Err(errno) => Err(errno).attempting(attempt),
@@ -332,7 +359,8 @@ mod tests {
 
     #[test]
     fn a_program_is_looked_for_where_the_containers_own_path_says() {
-        let json = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["sh"],"env":["A=1","PATH=/a::/b"]}"#;
+        let json =
+            r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["sh"],"env":["A=1","PATH=/a::/b"]}"#;
         assert_eq!(paths(&parse(json).unwrap()), ["/a/sh", "./sh", "/b/sh"]);
         let json = r#"{"user":{"uid":0,"gid":0},"cwd":"/","args":["bin/sh"]}"#;
         assert_eq!(paths(&parse(json).unwrap()), ["bin/sh"]);

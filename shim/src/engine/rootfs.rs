@@ -128,7 +128,9 @@ fn propagation(spec: &Spec) -> Result<Option<(Propagation, Depth)>> {
 pub(super) fn raise<T>(plan: &RootPlan, before: impl FnOnce() -> Result<T>) -> Result<(Root, T)> {
     let attempt = || "mount the root filesystem".to_owned();
     let bound = match &plan.what {
-        What::Bind { source, .. } => Some(mount::clone_path(source, Depth::Tree).attempting(attempt)?),
+        What::Bind { source, .. } => {
+            Some(mount::clone_path(source, Depth::Tree).attempting(attempt)?)
+        }
         What::Filesystem { .. } => None,
     };
     let prepared = before()?;
@@ -137,7 +139,9 @@ pub(super) fn raise<T>(plan: &RootPlan, before: impl FnOnce() -> Result<T>) -> R
         (What::Bind { change, .. }, Some(tree)) => {
             let wanted = match plan.propagation {
                 Some((propagation @ (Propagation::Slave | Propagation::Private), _)) => propagation,
-                Some((Propagation::Shared | Propagation::Unbindable, _)) | None => Propagation::Private,
+                Some((Propagation::Shared | Propagation::Unbindable, _)) | None => {
+                    Propagation::Private
+                }
             };
             let propagation = Change { propagation: Some(wanted), ..Change::default() };
             mount::change(&tree, &propagation, Depth::Tree).attempting(attempt)?;
@@ -191,7 +195,8 @@ mod tests {
 
     fn overlay(options: &[&str]) -> What {
         let options = options.iter().map(|&word| word.to_owned()).collect();
-        from_mount(&RootfsMount { kind: "overlay".into(), source: "overlay".into(), options }).unwrap()
+        from_mount(&RootfsMount { kind: "overlay".into(), source: "overlay".into(), options })
+            .unwrap()
     }
 
     fn texts(what: &What) -> Vec<String> {
@@ -208,7 +213,15 @@ mod tests {
         let what = overlay(&["upperdir=/u", "lowerdir=/a:/b:/c", "workdir=/w", "volatile"]);
         assert_eq!(
             texts(&what),
-            ["source=overlay", "lowerdir+=/a", "lowerdir+=/b", "lowerdir+=/c", "upperdir=/u", "workdir=/w", "volatile"]
+            [
+                "source=overlay",
+                "lowerdir+=/a",
+                "lowerdir+=/b",
+                "lowerdir+=/c",
+                "upperdir=/u",
+                "workdir=/w",
+                "volatile"
+            ]
         );
     }
 

@@ -57,7 +57,8 @@ impl Running {
         let bundle = Bundle::load(path, Vec::new())?;
         let init = State::read(path)?.and_then(|state| Some((state.init?, state.cgroup)));
         let Some((init, paths)) = init else { return Err(EngineError::Phase("not created")) };
-        let pidfd = kernel::open(init.pid).attempting(|| "open the container's process".to_owned())?;
+        let pidfd =
+            kernel::open(init.pid).attempting(|| "open the container's process".to_owned())?;
         if !init.is_alive() {
             return Err(EngineError::Phase("stopped"));
         }
@@ -143,7 +144,9 @@ impl Running {
             Target::Init => kernel::signal(&self.child.pidfd, signal).attempting(attempt),
             Target::All if signal == rustix::process::Signal::KILL.as_raw() => self.kill_all(),
             Target::All => match rustix::process::Signal::from_named_raw(signal) {
-                Some(signal) => self.cgroup.signal_all(signal).map_err(cgroup("signal the container")),
+                Some(signal) => {
+                    self.cgroup.signal_all(signal).map_err(cgroup("signal the container"))
+                }
                 None => Err(EngineError::invalid("signal", format!("{signal} has no name"))),
             },
         }

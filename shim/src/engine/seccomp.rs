@@ -3,9 +3,7 @@
 use cringle_kernel::seccomp::{
     Architecture, Comparison, Condition, Filter, Flag, Profile, Rule, Verdict, compile as assemble,
 };
-use oci_spec::runtime::{
-    Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall,
-};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
 
 use super::error::{EngineError, Result};
 
@@ -33,10 +31,10 @@ pub(super) fn compile(asked: &LinuxSeccomp) -> Result<Filter> {
 }
 
 fn architecture(asked: &Arch) -> Option<Architecture> {
-    match asked {
-        Arch::ScmpArchNative => Some(Architecture::NATIVE),
-        other => Architecture::from_name(&other.to_string()),
+    if *asked == Arch::ScmpArchNative {
+        return Some(Architecture::NATIVE);
     }
+    Architecture::from_name(&asked.to_string())
 }
 
 fn rule(asked: &LinuxSyscall) -> Result<Rule> {

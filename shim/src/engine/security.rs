@@ -63,7 +63,8 @@ pub(super) fn capabilities(asked: Option<&LinuxCapabilities>) -> Result<Capabili
 
 fn set(names: Option<&Capabilities>) -> Result<CapabilitySet> {
     let find = |name: String| {
-        let unknown = || EngineError::invalid("process.capabilities", format!("{name:?} is not known"));
+        let unknown =
+            || EngineError::invalid("process.capabilities", format!("{name:?} is not known"));
         Capability::from_name(&name).ok_or_else(unknown)
     };
     names.into_iter().flatten().map(|one| find(one.to_string())).collect()
@@ -79,7 +80,8 @@ pub(super) fn confine(
     filter: Option<&Filter>,
 ) -> Result<()> {
     let load = |filter: &Filter| filter.load().attempting(|| "load the seccomp filter".to_owned());
-    let give_up = || capabilities.after_identity_change().attempting(|| "set capabilities".to_owned());
+    let give_up =
+        || capabilities.after_identity_change().attempting(|| "set capabilities".to_owned());
     match (privileges, filter) {
         (Privileges::Fixed, filter) => {
             give_up()?;

@@ -55,8 +55,8 @@ impl State {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(EngineError::Read { path, source }),
         };
-        let state: Self = serde_json::from_slice(&text)
-            .map_err(|source| EngineError::Parse { path, source })?;
+        let state: Self =
+            serde_json::from_slice(&text).map_err(|source| EngineError::Parse { path, source })?;
         if state.version != VERSION {
             let problem = format!("it is {} and should be {VERSION}", state.version);
             return Err(EngineError::invalid("version of state.json", problem));
@@ -105,7 +105,8 @@ impl Identity {
 
     /// Whether that very process is there and has not ended.
     pub(super) fn is_alive(self) -> bool {
-        proc::stat(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.is_zombie())
+        proc::stat(self.pid)
+            .is_ok_and(|stat| stat.start_time == self.start_time && !stat.is_zombie())
     }
 }
 

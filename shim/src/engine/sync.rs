@@ -65,7 +65,9 @@ impl End {
             match socket::receive(self.0.as_fd(), LARGEST) {
                 Err(error) if error.errno() == Some(libc_eintr()) => {}
                 // A child that was killed with a packet unread resets the connection.
-                Err(error) if error.errno() == Some(rustix::io::Errno::CONNRESET.raw_os_error()) => {
+                Err(error)
+                    if error.errno() == Some(rustix::io::Errno::CONNRESET.raw_os_error()) =>
+                {
                     return Ok(Heard::Closed);
                 }
                 other => break other.attempting(|| "hear from the child".to_owned())?,
@@ -128,9 +130,10 @@ fn libc_eintr() -> i32 {
 
 /// Error number, length of the attempt, attempt, call; each text cut to a part of the packet.
 fn encode(error: &EngineError) -> Vec<u8> {
-    let (attempt, call) = match error {
-        EngineError::Attempt { attempt, source } => (attempt.clone(), describe(source)),
-        other => (other.to_string(), String::new()),
+    let (attempt, call) = if let EngineError::Attempt { attempt, source } = error {
+        (attempt.clone(), describe(source))
+    } else {
+        (error.to_string(), String::new())
     };
     let attempt = cut(&attempt, LARGEST / 4);
     let call = cut(&call, LARGEST / 2);
@@ -192,7 +195,10 @@ mod tests {
         let EngineError::Inside { attempt, source } = parent.hear().unwrap_err() else {
             panic!("another error")
         };
-        assert_eq!((attempt.as_str(), source.call.as_str()), ("mount \"/proc\"", "openat2 \"/proc\""));
+        assert_eq!(
+            (attempt.as_str(), source.call.as_str()),
+            ("mount \"/proc\"", "openat2 \"/proc\"")
+        );
         assert_eq!(source.source.raw_os_error(), Some(2));
     }
 

@@ -18,7 +18,8 @@ pub(super) fn write(sysctls: &[(String, String)]) -> Result<()> {
     }
     let procfs = proc::detached().attempting(|| "open procfs".to_owned())?;
     let root = Root::from_descriptor(procfs);
-    let sys = root.place(Path::new("sys"), Links::Refuse).attempting(|| "open procfs".to_owned())?;
+    let sys =
+        root.place(Path::new("sys"), Links::Refuse).attempting(|| "open procfs".to_owned())?;
     let root = Root::from_descriptor(sys);
     for (name, value) in sysctls {
         let attempt = || format!("set sysctl {name:?} to {value:?}");

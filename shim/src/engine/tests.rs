@@ -73,9 +73,11 @@ impl Scratch {
             fs::create_dir_all(root.join(directory)).unwrap();
         }
         fs::copy(busybox().unwrap(), root.join("bin/busybox")).unwrap();
-        for applet in ["sh", "cat", "ls", "echo", "sleep", "id", "mount", "umount", "touch", "true", "stat", "grep",
-            "readlink", "mkdir", "mknod", "ps", "hostname", "tty", "stty", "head", "wc", "dd", "env", "pwd"]
-        {
+        for applet in [
+            "sh", "cat", "ls", "echo", "sleep", "id", "mount", "umount", "touch", "true", "stat",
+            "grep", "readlink", "mkdir", "mknod", "ps", "hostname", "tty", "stty", "head", "wc",
+            "dd", "env", "pwd",
+        ] {
             symlink("busybox", root.join("bin").join(applet)).unwrap();
         }
         let spec = default_spec(&format!("/{name}"));
@@ -114,9 +116,10 @@ impl Scratch {
 
     fn set(mut self, pointer: &str, value: Value) -> Self {
         let (parent, key) = pointer.rsplit_once('/').unwrap();
-        match self.spec.pointer_mut(parent).unwrap() {
-            Value::Array(list) => list[key.parse::<usize>().unwrap()] = value,
-            object => object[key] = value,
+        let place = self.spec.pointer_mut(parent).unwrap();
+        match key.parse::<usize>() {
+            Ok(index) => place[index] = value,
+            Err(_) => place[key] = value,
         }
         self
     }
@@ -132,10 +135,12 @@ impl Scratch {
 
     fn bundle(&self) -> Bundle {
         let text = serde_json::to_vec(&self.spec).unwrap();
-        fs::File::create(self.path.join("config.json")).and_then(|mut file| {
-            use std::io::Write as _;
-            file.write_all(&text)
-        }).unwrap();
+        fs::File::create(self.path.join("config.json"))
+            .and_then(|mut file| {
+                use std::io::Write as _;
+                file.write_all(&text)
+            })
+            .unwrap();
         Bundle::load(&self.path, self.rootfs.clone()).unwrap()
     }
 
@@ -167,7 +172,8 @@ impl Scratch {
 
     /// The directories of its cgroup that are there.
     fn cgroups(&self) -> Vec<PathBuf> {
-        let name = self.spec["linux"]["cgroupsPath"].as_str().unwrap().trim_start_matches('/').to_owned();
+        let name =
+            self.spec["linux"]["cgroupsPath"].as_str().unwrap().trim_start_matches('/').to_owned();
         let below = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
         below.map(|entry| entry.path().join(&name)).filter(|path| path.exists()).collect()
     }
@@ -176,13 +182,20 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         delete(&self.path).unwrap();
-        assert_eq!(self.cgroups(), [PathBuf::new(); 0]);
+        assert_eq!(self.cgroups(), Vec::<PathBuf>::new());
         fs::remove_dir_all(&self.path).unwrap();
     }
 }
 
 fn default_spec(cgroup: &str) -> Value {
-    let capabilities = json!(["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETGID", "CAP_SETUID", "CAP_KILL"]);
+    let capabilities = json!([
+        "CAP_CHOWN",
+        "CAP_DAC_OVERRIDE",
+        "CAP_FOWNER",
+        "CAP_SETGID",
+        "CAP_SETUID",
+        "CAP_KILL"
+    ]);
     json!({
         "ociVersion": "1.2.0",
         "root": {"path": "rootfs"},
@@ -327,11 +340,17 @@ fn a_program_that_is_not_there_is_named_and_nothing_is_left() {
             assert!(process::wait(pidfd).is_err(), "it is reaped already");
         }
         let scratch = Scratch::new().args(&["/script"]);
-        fs::File::create(scratch.root("script")).and_then(|mut file| {
-            use std::io::Write as _;
-            file.write_all(b"#!/no/interpreter\n")
-        }).unwrap();
-        fs::set_permissions(scratch.root("script"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        fs::File::create(scratch.root("script"))
+            .and_then(|mut file| {
+                use std::io::Write as _;
+                file.write_all(b"#!/no/interpreter\n")
+            })
+            .unwrap();
+        fs::set_permissions(
+            scratch.root("script"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o755),
+        )
+        .unwrap();
         let error = scratch.start().unwrap_err();
         assert!(chain(&error).contains("interpreter"), "{}", chain(&error));
         assert_eq!(error.errno(), Some(2));
@@ -341,7 +360,8 @@ fn a_program_that_is_not_there_is_named_and_nothing_is_left() {
 #[test]
 fn a_failed_create_gives_everything_back() {
     alone("a_failed_create_gives_everything_back", || {
-        let scratch = Scratch::new().mount(json!({"destination": "/x", "source": "/no/such/path", "options": ["bind"]}));
+        let scratch = Scratch::new()
+            .mount(json!({"destination": "/x", "source": "/no/such/path", "options": ["bind"]}));
         let error = scratch.create().unwrap_err();
         assert_eq!(
             chain(&error),
@@ -355,9 +375,10 @@ fn a_failed_create_gives_everything_back() {
 #[test]
 fn limits_are_set_and_changed_and_a_bad_change_changes_nothing() {
     alone("limits_are_set_and_changed_and_a_bad_change_changes_nothing", || {
-        let scratch = Scratch::new()
-            .args(&["/bin/sleep", "100"])
-            .set("/linux/resources", json!({"memory": {"limit": 67_108_864}, "cpu": {"shares": 512}, "pids": {"limit": 50}}));
+        let scratch = Scratch::new().args(&["/bin/sleep", "100"]).set(
+            "/linux/resources",
+            json!({"memory": {"limit": 67_108_864}, "cpu": {"shares": 512}, "pids": {"limit": 50}}),
+        );
         let (running, _out) = scratch.start().unwrap();
         let read = |controller, file: &str| {
             let directory = running.cgroup().directory_of(controller).unwrap();

@@ -155,7 +155,11 @@ pub(super) fn state(arguments: &Arguments) -> Result<u8> {
     }
     let text = format!("{state:#}\n");
     let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|source| Failure::File { attempt: "write", path: "/dev/stdout".into(), source })?;
+    written.map_err(|source| Failure::File {
+        attempt: "write",
+        path: "/dev/stdout".into(),
+        source,
+    })?;
     Ok(0)
 }
 
@@ -174,8 +178,11 @@ fn claim(arguments: &Arguments) -> Result<(Bundle, PathBuf)> {
         path: arguments.root.clone(),
         source,
     })?;
-    std::os::unix::fs::symlink(&path, &link)
-        .map_err(|source| Failure::File { attempt: "claim", path: link.clone(), source })?;
+    std::os::unix::fs::symlink(&path, &link).map_err(|source| Failure::File {
+        attempt: "claim",
+        path: link.clone(),
+        source,
+    })?;
     Ok((bundle, link))
 }
 
@@ -186,7 +193,11 @@ fn link(arguments: &Arguments) -> Result<PathBuf> {
 /// The bundle of the container.
 fn find(arguments: &Arguments) -> Result<PathBuf> {
     let link = link(arguments)?;
-    std::fs::read_link(&link).map_err(|source| Failure::File { attempt: "find container", path: link, source })
+    std::fs::read_link(&link).map_err(|source| Failure::File {
+        attempt: "find container",
+        path: link,
+        source,
+    })
 }
 
 fn remove(link: &Path) -> Result<()> {
@@ -199,8 +210,11 @@ fn remove(link: &Path) -> Result<()> {
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
-    std::fs::canonicalize(path)
-        .map_err(|source| Failure::File { attempt: "find bundle", path: path.to_owned(), source })
+    std::fs::canonicalize(path).map_err(|source| Failure::File {
+        attempt: "find bundle",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 fn wants_terminal(bundle: &Bundle) -> bool {
@@ -242,8 +256,11 @@ fn hand_over(child: &Child, arguments: &Arguments) -> Result<()> {
 /// The process of an exec: from a file, or the container's own with another command.
 fn requested(arguments: &Arguments, path: &Path) -> Result<Process> {
     if let Some(path) = &arguments.process {
-        let text = std::fs::read(path)
-            .map_err(|source| Failure::File { attempt: "read", path: path.clone(), source })?;
+        let text = std::fs::read(path).map_err(|source| Failure::File {
+            attempt: "read",
+            path: path.clone(),
+            source,
+        })?;
         return serde_json::from_slice(&text)
             .map_err(|source| Failure::Parse { path: path.clone(), source });
     }

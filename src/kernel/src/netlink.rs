@@ -49,7 +49,7 @@ pub enum NetlinkError {
     /// The kernel refused a message.
     #[error("netlink message {place} refused{}{text}", if text.is_empty() { "" } else { ": " })]
     Refused {
-        /// The place of the message in its batch, from zero; `None` if the batch as a whole was refused.
+        /// Which message it was.
         place: Place,
         /// The kernel's own words, if it said any.
         text: String,

@@ -210,6 +210,12 @@ impl Texts {
         Ok(Self { texts: texts.map_err(|error| SystemError::new("execve", "argument", error))? })
     }
 
+    /// These texts and one more.
+    #[must_use]
+    pub fn with(&self, text: CString) -> Self {
+        Self { texts: self.texts.iter().cloned().chain([text]).collect() }
+    }
+
     /// The texts.
     #[must_use]
     pub fn as_slice(&self) -> &[CString] {

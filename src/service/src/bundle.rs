@@ -105,14 +105,17 @@ pub fn reaper_spec(pod: &PodId, cgroup: &str) -> Result<Spec, BundleError> {
         (ROLE_ANNOTATION.to_owned(), REAPER_ROLE.to_owned()),
         ("dev.cringle.pod".to_owned(), pod.to_string()),
     ];
-    Ok(SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version(VERSION)
         .root(root(true)?)
         .process(process::of_reaper()?)
         .mounts(vec![])
         .annotations(HashMap::from(annotations))
         .linux(linux::of_reaper(cgroup)?)
-        .build()?)
+        .build()?;
+    // It is in the host's UTS namespace, whose name is not ours to set.
+    spec.set_hostname(None);
+    Ok(spec)
 }
 
 /// The process of a further program in a container: what its first process is but for the command, without a terminal.

@@ -69,3 +69,14 @@ fn a_lease_that_changed_hands_is_not_released() {
     assert!(path.exists());
     leases.release(address("10.0.0.2")).unwrap();
 }
+
+#[test]
+fn the_note_of_the_last_address_is_exact_also_when_it_gets_shorter() {
+    let root = tempfile::tempdir().unwrap();
+    let mut cache = LeaseCache::default();
+    let leases = Leases::lock(root.path(), &mut cache).unwrap();
+    for text in ["10.0.0.200", "10.0.0.2", "fd00::1234", "10.0.0.31"] {
+        leases.note_last(0, address(text)).unwrap();
+        assert_eq!(fs::read_to_string(root.path().join("last_reserved_ip.0")).unwrap(), text);
+    }
+}

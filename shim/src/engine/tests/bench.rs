@@ -11,11 +11,14 @@ fn the_engine_creates_and_starts() {
         // As in a pod: its network, ipc and uts namespaces exist.
         let pod = Scratch::new().args(&["/bin/sleep", "1000"]);
         let (holder, _out) = pod.start().unwrap();
-        let mut namespaces = vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "cgroup"})];
+        let mut namespaces =
+            vec![json!({"type": "pid"}), json!({"type": "mount"}), json!({"type": "cgroup"})];
         for (kind, file) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts")] {
-            namespaces.push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", holder.pid())}));
+            namespaces
+                .push(json!({"type": kind, "path": format!("/proc/{}/ns/{file}", holder.pid())}));
         }
-        let scratch = Scratch::overlaid().args(&["/bin/true"]).set("/linux/namespaces", json!(namespaces));
+        let scratch =
+            Scratch::overlaid().args(&["/bin/true"]).set("/linux/namespaces", json!(namespaces));
         let bundle = scratch.bundle();
         let (mut creates, mut starts, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..300 {
@@ -48,7 +51,13 @@ fn alone_ignored(name: &str, body: impl FnOnce()) {
         return body();
     }
     let status = Command::new(env::current_exe().unwrap())
-        .args(["--exact", &format!("engine::tests::{name}"), "--test-threads=1", "--nocapture", "--ignored"])
+        .args([
+            "--exact",
+            &format!("engine::tests::{name}"),
+            "--test-threads=1",
+            "--nocapture",
+            "--ignored",
+        ])
         .env(ALONE, "1")
         .status()
         .unwrap();

@@ -7,8 +7,11 @@ fn an_exec_is_inside_everything_the_container_has() {
     alone("exec::an_exec_is_inside_everything_the_container_has", || {
         let scratch = Scratch::new().args(&["/bin/sleep", "100"]);
         let (running, _out) = scratch.start().unwrap();
-        let mut process = process_json(&["/bin/sh", "-c",
-            "hostname; pwd; id -u; id -g; echo $X; for n in pid ipc uts mnt net cgroup; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup"]);
+        let mut process = process_json(&[
+            "/bin/sh",
+            "-c",
+            "hostname; pwd; id -u; id -g; echo $X; for n in pid ipc uts mnt net cgroup; do readlink /proc/self/ns/$n; done; cat /proc/self/cgroup",
+        ]);
         process["cwd"] = json!("/tmp");
         process["user"] = json!({"uid": 7, "gid": 8});
         process["env"] = json!(["PATH=/bin", "X=y"]);
@@ -63,7 +66,8 @@ fn an_exec_has_no_descriptor_but_its_streams() {
 #[test]
 fn a_working_directory_through_a_descriptor_of_the_host_is_refused() {
     alone("exec::a_working_directory_through_a_descriptor_of_the_host_is_refused", || {
-        let leaks: Vec<_> = (0..32).map(|_| rustix::io::dup(fs::File::open("/").unwrap()).unwrap()).collect();
+        let leaks: Vec<_> =
+            (0..32).map(|_| rustix::io::dup(fs::File::open("/").unwrap()).unwrap()).collect();
         let scratch = Scratch::new().args(&["/bin/sleep", "100"]);
         symlink("/proc/self/fd/9", scratch.root("link")).unwrap();
         let (running, _out) = scratch.start().unwrap();
@@ -74,7 +78,7 @@ fn a_working_directory_through_a_descriptor_of_the_host_is_refused() {
         }
         let mut process = process_json(&["/bin/true"]);
         process["cwd"] = json!("/link");
-        assert!(running.exec(&parse_process(process), pipes().0).is_err());
+        running.exec(&parse_process(process), pipes().0).unwrap_err();
         for number in 3..40 {
             let process = process_json(&[&format!("/proc/self/fd/{number}/bin/true")]);
             assert!(running.exec(&parse_process(process), pipes().0).is_err(), "{number}");
@@ -83,7 +87,8 @@ fn a_working_directory_through_a_descriptor_of_the_host_is_refused() {
         drop(leaks);
 
         for number in 3..40 {
-            let scratch = Scratch::new().set("/process/cwd", json!(format!("/proc/self/fd/{number}")));
+            let scratch =
+                Scratch::new().set("/process/cwd", json!(format!("/proc/self/fd/{number}")));
             assert!(scratch.start().is_err(), "{number}");
         }
     });
@@ -151,11 +156,12 @@ fn a_container_is_found_again_by_what_was_noted() {
         let found = Running::find(&scratch.path).unwrap();
         assert_eq!(found.pid(), running.pid());
         let (stdio, out) = pipes();
-        let child = found.exec(&parse_process(process_json(&["/bin/echo", "here"])), stdio).unwrap();
+        let child =
+            found.exec(&parse_process(process_json(&["/bin/echo", "here"])), stdio).unwrap();
         assert_eq!(read_all(out), "here\n");
         process::wait(&child.pidfd).unwrap();
         end_of(&running);
-        assert!(Running::find(&scratch.path).is_err());
+        Running::find(&scratch.path).unwrap_err();
     });
 }
 

@@ -16,9 +16,15 @@ fn default_mounts_and_devices_are_as_specified() {
             "sysfs /sys sysfs ro,nosuid,nodev,noexec,relatime 0 0",
             "/proc/sys proc ro,nosuid,nodev,noexec",
             "tmpfs /sys/firmware tmpfs ro",
-            "null 1:3 666", "zero 1:5 666", "full 1:7 666", "random 1:8 666", "urandom 1:9 666", "tty 5:0 666",
+            "null 1:3 666",
+            "zero 1:5 666",
+            "full 1:7 666",
+            "random 1:8 666",
+            "urandom 1:9 666",
+            "tty 5:0 666",
             "/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx",
-            "drwxrwxrwt", "writable",
+            "drwxrwxrwt",
+            "writable",
         ] {
             assert!(text.contains(line), "{line:?} in {text}");
         }
@@ -38,8 +44,14 @@ fn the_containers_cgroups_are_shown_as_roots_and_read_only() {
             .stdout;
         assert!(text.starts_with("44\n"), "{text}");
         assert_eq!(text.matches("Read-only file system").count(), 2, "{text}");
-        let mounts: Vec<_> = text.lines().filter(|line| line.contains("/sys/fs/cgroup/pids")).collect();
-        assert!(mounts.iter().any(|line| line.contains(" / /sys/fs/cgroup/pids ro,nosuid,nodev,noexec")), "{text}");
+        let mounts: Vec<_> =
+            text.lines().filter(|line| line.contains("/sys/fs/cgroup/pids")).collect();
+        assert!(
+            mounts
+                .iter()
+                .any(|line| line.contains(" / /sys/fs/cgroup/pids ro,nosuid,nodev,noexec")),
+            "{text}"
+        );
         assert!(text.lines().any(|line| line == "1"), "{text}");
     });
 }
@@ -105,7 +117,8 @@ struct Mounted(PathBuf);
 impl Mounted {
     fn tmpfs(path: &Path) -> Self {
         fs::create_dir_all(path).unwrap();
-        rustix::mount::mount("tmpfs", path, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        rustix::mount::mount("tmpfs", path, "tmpfs", rustix::mount::MountFlags::empty(), None)
+            .unwrap();
         Self(path.to_owned())
     }
 
@@ -149,7 +162,8 @@ fn propagation(word: &str) -> (bool, bool) {
     end_of(&running);
     drop(later);
     if outside {
-        rustix::mount::unmount(source.join("container"), rustix::mount::UnmountFlags::DETACH).unwrap();
+        rustix::mount::unmount(source.join("container"), rustix::mount::UnmountFlags::DETACH)
+            .unwrap();
     }
     (inside, outside)
 }
@@ -167,7 +181,13 @@ fn mounts_propagate_as_asked() {
 fn proc_and_sys_that_are_no_directories_are_refused() {
     alone("mounts::proc_and_sys_that_are_no_directories_are_refused", || {
         for name in ["proc", "sys"] {
-            for (kind, target) in [("link", "tmp"), ("link", "/tmp"), ("link", "nowhere"), ("link", "../canary"), ("file", "")] {
+            for (kind, target) in [
+                ("link", "tmp"),
+                ("link", "/tmp"),
+                ("link", "nowhere"),
+                ("link", "../canary"),
+                ("file", ""),
+            ] {
                 let scratch = Scratch::new();
                 let canary = canary(&scratch);
                 let before = listing(&canary);
@@ -178,7 +198,11 @@ fn proc_and_sys_that_are_no_directories_are_refused() {
                     _ => drop(fs::File::create(&path).unwrap()),
                 }
                 let error = scratch.create().unwrap_err();
-                assert!(chain(&error).contains("is to be a directory and no link"), "{}", chain(&error));
+                assert!(
+                    chain(&error).contains("is to be a directory and no link"),
+                    "{}",
+                    chain(&error)
+                );
                 assert_eq!(listing(&canary), before);
             }
         }
@@ -188,7 +212,9 @@ fn proc_and_sys_that_are_no_directories_are_refused() {
 #[test]
 fn nothing_may_cover_procfs() {
     alone("mounts::nothing_may_cover_procfs", || {
-        for destination in ["/proc", "/proc/self", "/proc/sys", "/proc/self/attr", "/alias/sys", "/proc/1"] {
+        for destination in
+            ["/proc", "/proc/self", "/proc/sys", "/proc/self/attr", "/alias/sys", "/proc/1"]
+        {
             let scratch = Scratch::new();
             symlink("/proc", scratch.root("alias")).unwrap();
             let data = scratch.path.join("data");
@@ -225,7 +251,11 @@ fn a_dev_that_is_a_link_never_leads_outside() {
             symlink(&target, scratch.root("dev")).unwrap();
             // Without any mount on it the default nodes go to where /dev leads.
             let mounts = scratch.spec["mounts"].as_array().unwrap();
-            let kept: Vec<_> = mounts.iter().filter(|one| !one["destination"].as_str().unwrap().starts_with("/dev")).cloned().collect();
+            let kept: Vec<_> = mounts
+                .iter()
+                .filter(|one| !one["destination"].as_str().unwrap().starts_with("/dev"))
+                .cloned()
+                .collect();
             let scratch = scratch.set("/mounts", json!(kept));
             drop(scratch.run());
             assert_eq!(listing(&canary), before, "{target}");
@@ -251,7 +281,9 @@ fn mount_targets_and_the_working_directory_stay_inside_whatever_links_say() {
             fs::File::create(&file).unwrap();
             let scratch = scratch
                 .mount(json!({"destination": "/trap/deep", "source": data, "options": ["rbind"]}))
-                .mount(json!({"destination": "/filetrap/hosts", "source": file, "options": ["bind"]}))
+                .mount(
+                    json!({"destination": "/filetrap/hosts", "source": file, "options": ["bind"]}),
+                )
                 .set("/process/cwd", json!("/workdir/made"))
                 .shell("pwd");
             let done = scratch.run().unwrap_or_else(|error| panic!("{}", chain(&error)));
@@ -290,7 +322,8 @@ fn a_null_device_of_the_container_is_never_used_to_mask() {
                 _ => {}
             }
             let mut scratch = scratch;
-            scratch.spec["mounts"][1] = json!({"destination": "/dev", "source": dev, "options": ["rbind"]});
+            scratch.spec["mounts"][1] =
+                json!({"destination": "/dev", "source": dev, "options": ["rbind"]});
             scratch.spec["mounts"].as_array_mut().unwrap().truncate(2);
             scratch.shell("ls -l /proc/timer_list; echo x > /proc/keys; wc -c < /proc/keys; grep -c . /proc/sys/kernel/core_pattern")
         };
@@ -311,7 +344,8 @@ fn a_mount_target_exchanged_for_a_link_meanwhile_stays_inside() {
         let shared = volume.path.join("volume");
         let canary = canary(&volume);
         fs::create_dir_all(shared.join("swap")).unwrap();
-        symlink(format!("../../../../../../../..{}", canary.display()), shared.join("link")).unwrap();
+        symlink(format!("../../../../../../../..{}", canary.display()), shared.join("link"))
+            .unwrap();
         let before = listing(&canary);
         let table = cringle_kernel::mountinfo::own().unwrap();
         let mut attacker = Command::new("/bin/busybox")

@@ -39,8 +39,13 @@ fn capability_sets_are_exactly_those_asked_for() {
                 process::wait(&child.pidfd).unwrap();
                 let init = fs::read_to_string(format!("/proc/{}/status", running.pid())).unwrap();
                 for (who, text) in [("init", init), ("exec", exec)] {
-                    let found = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|field| status(&text, field));
-                    assert_eq!(found, expected(user, ambient), "{who} as {user}, ambient {ambient}");
+                    let found = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"]
+                        .map(|field| status(&text, field));
+                    assert_eq!(
+                        found,
+                        expected(user, ambient),
+                        "{who} as {user}, ambient {ambient}"
+                    );
                     assert_eq!(status(&text, "NoNewPrivs"), "0");
                 }
                 exec::end_of(&running);
@@ -69,7 +74,10 @@ fn all_capabilities_are_those_the_host_can_give() {
     alone("security::all_capabilities_are_those_the_host_can_give", || {
         let all = serde_json::to_value(cringle_names()).unwrap();
         let text = Scratch::new()
-            .set("/process/capabilities", json!({"bounding": all, "effective": all, "permitted": all}))
+            .set(
+                "/process/capabilities",
+                json!({"bounding": all, "effective": all, "permitted": all}),
+            )
             .args(&["/bin/cat", "/proc/self/status"])
             .output();
         let own = fs::read_to_string("/proc/self/status").unwrap();
@@ -111,7 +119,8 @@ fn what_the_host_withholds_is_clamped_and_no_error() {
             .args(&["/bin/cat", "/proc/self/oom_score_adj"])
             .output();
         let score: i32 = text.trim().parse().unwrap();
-        let own: i32 = fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
+        let own: i32 =
+            fs::read_to_string("/proc/self/oom_score_adj").unwrap().trim().parse().unwrap();
         assert!(score == -999 || score == own, "{score}");
     });
 }
@@ -128,7 +137,12 @@ fn a_filter_binds_init_and_exec_with_and_without_no_new_privs() {
                 .set("/process/noNewPrivileges", json!(fixed))
                 .shell("mkdir /tmp/x; grep Seccomp: /proc/self/status; grep CapEff /proc/self/status; grep NoNew /proc/self/status");
             let text = scratch.output();
-            assert!(text.starts_with("mkdir: can't create directory '/tmp/x': No space left on device\n"), "{text}");
+            assert!(
+                text.starts_with(
+                    "mkdir: can't create directory '/tmp/x': No space left on device\n"
+                ),
+                "{text}"
+            );
             assert_eq!(status(&text, "Seccomp"), "2");
             assert_eq!(status(&text, "NoNewPrivs"), if fixed { "1" } else { "0" });
             let effective = if user == 0 { "00000000000000eb" } else { "0000000000000000" };
@@ -149,7 +163,12 @@ fn only_devices_that_were_granted_can_be_used() {
                 .shell("stat -c '%t:%T %a' /dev/mine; mknod /tmp/k c 10 229; head -c 0 /tmp/k && echo opened; head -c 1 /dev/zero | wc -c")
         };
         let text = scratch(json!([])).run().unwrap().stdout;
-        assert!(text.starts_with("a:e5 640\n") && text.contains("Operation not permitted") && text.ends_with("1\n"), "{text}");
+        assert!(
+            text.starts_with("a:e5 640\n")
+                && text.contains("Operation not permitted")
+                && text.ends_with("1\n"),
+            "{text}"
+        );
         let rule = json!([{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 10, "minor": 229, "access": "rwm"}]);
         let text = scratch(rule).run().unwrap().stdout;
         assert!(text.contains("opened") && text.ends_with("1\n"), "{text}");
@@ -161,13 +180,26 @@ fn kernel_parameters_are_set_in_the_containers_namespaces_only() {
     alone("security::kernel_parameters_are_set_in_the_containers_namespaces_only", || {
         let host = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
         let text = Scratch::new()
-            .set("/linux/sysctl", json!({"net.ipv4.ip_unprivileged_port_start": "77", "kernel.shm_rmid_forced": "1"}))
-            .args(&["/bin/cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/sys/kernel/shm_rmid_forced"])
+            .set(
+                "/linux/sysctl",
+                json!({"net.ipv4.ip_unprivileged_port_start": "77", "kernel.shm_rmid_forced": "1"}),
+            )
+            .args(&[
+                "/bin/cat",
+                "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+                "/proc/sys/kernel/shm_rmid_forced",
+            ])
             .output();
         assert_eq!(text, "77\n1\n");
-        assert_eq!(fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap(), host);
+        assert_eq!(
+            fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap(),
+            host
+        );
         let wrong = Scratch::new().set("/linux/sysctl", json!({"kernel.no_such_thing": "1"}));
-        assert!(chain(&wrong.create().unwrap_err()).starts_with("failed to set sysctl \"kernel.no_such_thing\" to \"1\""));
+        assert!(
+            chain(&wrong.create().unwrap_err())
+                .starts_with("failed to set sysctl \"kernel.no_such_thing\" to \"1\"")
+        );
     });
 }
 

@@ -172,7 +172,7 @@ async fn a_container_keeps_the_layers_of_a_removed_image() {
     assert_eq!(store.count("layers"), 2, "the container's layers stay");
     let store = store.reopened();
     assert_eq!(store.count("layers"), 2, "also after a restart");
-    assert!(store.images.snapshots().prepare(&key("c2"), &image.record).is_ok());
+    store.images.snapshots().prepare(&key("c2"), &image.record).expect("prepared");
     store.images.snapshots().remove(&key("c2")).expect("removed");
     store.images.snapshots().remove(&key("c1")).expect("removed");
     store.images.snapshots().remove(&key("c1")).expect("gone is as good");

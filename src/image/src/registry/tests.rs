@@ -186,7 +186,7 @@ async fn passing_failures_are_tried_again_and_others_are_not() {
     assert!(chain(&error).contains("502"));
     assert_eq!(registry.count(manifest), 8);
     registry.script(manifest, vec![status(418)]);
-    assert!(store.pull(&registry.reference("app:1")).await.is_err());
+    store.pull(&registry.reference("app:1")).await.expect_err("a status that does not pass");
     assert_eq!(registry.count(manifest), 9);
 }
 

@@ -4,7 +4,7 @@ use super::sha256;
 use super::tarball::gzip;
 use bytes::Bytes;
 use cringle_domain::reference::Digest;
-use futures::stream;
+use futures::{StreamExt, stream};
 use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::body::{Frame, Incoming};
@@ -321,9 +321,13 @@ fn usual(content: &Content, range: Option<String>, break_after: Option<usize>) -
         None => whole(rest),
         Some(after) => {
             let piece = rest.slice(..after.min(rest.len()));
-            let frames =
-                [Ok(Frame::data(piece)), Err(io::Error::from(io::ErrorKind::ConnectionReset))];
-            BoxBody::new(StreamBody::new(stream::iter(frames)))
+            let data = stream::iter([Ok(Frame::data(piece))]);
+            // A pause lets the server send what it has.
+            let end = stream::once(async {
+                tokio::task::yield_now().await;
+                Err(io::Error::from(io::ErrorKind::ConnectionReset))
+            });
+            BoxBody::new(StreamBody::new(data.chain(end)))
         }
     };
     response.body(body).expect("an answer")

@@ -556,3 +556,29 @@ async fn a_reaper_is_pid_1_for_containers_that_join_it() {
     reaper.delete().await.unwrap();
     assert_eq!(pod.cgroup_directories(), Vec::<PathBuf>::new());
 }
+
+/// What a process has written to of its own memory, in kB: heap, stack and the like. The program's own pages are left out:
+/// how many of them the loader touches depends on how it was built.
+fn own_memory(pid: i32) -> u64 {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut is_program = false;
+    let mut sum = 0;
+    for line in maps.lines() {
+        if let Some(size) = line.strip_prefix("Private_Dirty:") {
+            let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+            sum += if is_program { 0 } else { size };
+        } else if line.split(' ').next().is_some_and(|range| range.contains('-')) {
+            is_program = line.contains("/memfd:");
+        }
+    }
+    sum
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_needs_little_memory_of_its_own() {
+    let container = Container::new("exec sleep 1000");
+    let supervisor = container.started().await;
+    let size = own_memory(shim_pid(&container));
+    assert!(size <= 256, "{size} kB");
+    drop(supervisor);
+}

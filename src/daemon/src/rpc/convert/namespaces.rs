@@ -1,7 +1,7 @@
 //! Namespaces of pods and containers.
 //!
-//! A request that gives no namespace options at all leaves the PID namespace to us: a container then has its own, which
-//! costs no process for the pod. Options that are given count as they are, their zero (POD) included.
+//! A request that gives no namespace options means the zero of each, as everywhere in the field: POD, the PID namespace
+//! included. A container without options follows its pod.
 
 use super::fields::known;
 use cringle_domain::namespaces::{ContainerPid, PodNamespaces, PodPid, Sharing};
@@ -11,7 +11,7 @@ use cringle_proto_cri::v1::{self, NamespaceMode};
 /// The namespaces of a pod.
 pub(super) fn pod(options: Option<&v1::NamespaceOption>) -> Result<PodNamespaces, Refusal> {
     let Some(options) = options else {
-        return Ok(PodNamespaces { pid: PodPid::Container, ..PodNamespaces::default() });
+        return Ok(PodNamespaces::default());
     };
     refuse_user_namespace(options)?;
     let field = |name: &str| format!("{OPTIONS}.{name}");
@@ -37,7 +37,7 @@ pub(super) fn container_pid(
     if let Some(options) = options {
         refuse_user_namespace(options)?;
     }
-    let Some(options) = options.or(pod) else { return Ok(ContainerPid::Container) };
+    let Some(options) = options.or(pod) else { return Ok(ContainerPid::Pod) };
     match mode(options.pid, &format!("{OPTIONS}.pid"))? {
         NamespaceMode::Pod => Ok(ContainerPid::Pod),
         NamespaceMode::Container => Ok(ContainerPid::Container),
@@ -138,12 +138,12 @@ mod tests {
     }
 
     #[test]
-    fn without_options_each_container_has_its_own_processes() {
-        assert_eq!(pod(None).unwrap().pid, PodPid::Container);
-        assert_eq!(container_pid(None, None), Ok(ContainerPid::Container));
-        let shared = v1::NamespaceOption::default();
-        assert_eq!(pod(Some(&shared)).unwrap().pid, PodPid::Pod);
-        assert_eq!(container_pid(None, Some(&shared)), Ok(ContainerPid::Pod));
+    fn without_options_everything_is_the_pods() {
+        assert_eq!(pod(None).unwrap(), pod(Some(&v1::NamespaceOption::default())).unwrap());
+        assert_eq!(pod(None).unwrap().pid, PodPid::Pod);
+        assert_eq!(container_pid(None, None), Ok(ContainerPid::Pod));
+        let own = options(NamespaceMode::Pod, NamespaceMode::Container, NamespaceMode::Pod);
+        assert_eq!(container_pid(None, Some(&own)), Ok(ContainerPid::Container));
     }
 
     #[test]

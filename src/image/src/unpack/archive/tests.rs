@@ -111,6 +111,7 @@ fn numbers_may_be_in_base_256() {
     assert_eq!((entry.size, entry.uid, entry.mtime.seconds), (3, 0x20_0000, -1));
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn sparse_files_of_every_form_have_the_same_pieces() {
     let regions = [Region { offset: 512, length: 3 }, Region { offset: 4096, length: 2 }];
@@ -177,6 +178,7 @@ fn sparse_files_of_every_form_have_the_same_pieces() {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 #[test]
 fn malformed_archives_are_refused() {
     let good = Tarball::new().file("file", b"12345").finish();
@@ -320,6 +322,10 @@ fn mutated_archives_are_read_like_others_read_them_or_refused() {
             set_checksum(head);
         }
         let Ok(ours) = read(&bytes) else { continue };
+        // The other one ends a record at the first line feed, whatever length the record says.
+        if ours.iter().any(|(entry, _)| entry.path.contains(&b'\n')) {
+            continue;
+        }
         accepted += 1;
         let ours: Vec<_> = ours.into_iter().map(|(entry, content)| (entry.path, content)).collect();
         let theirs = read_by_other(&bytes);

@@ -61,7 +61,7 @@ fn a_bare_request_takes_everything_from_the_image() {
     assert_eq!((spec.input, spec.terminal), (Input::Closed, Terminal::Absent));
     assert_eq!(spec.stop_signal, None);
     assert_eq!(spec.resources, cringle_domain::resources::Resources::default());
-    assert_eq!(spec.security.pid, ContainerPid::Container);
+    assert_eq!(spec.security.pid, ContainerPid::Pod);
 }
 
 #[test]

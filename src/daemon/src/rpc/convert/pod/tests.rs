@@ -55,7 +55,7 @@ fn a_bare_request_is_a_pod_of_its_own_namespaces() {
     let spec = spec(config()).unwrap();
     assert_eq!((spec.metadata.name.as_str(), spec.metadata.attempt), ("web", 2));
     assert_eq!(spec.namespaces.network, Sharing::Pod);
-    assert_eq!(spec.namespaces.pid, PodPid::Container);
+    assert_eq!(spec.namespaces.pid, PodPid::Pod);
     assert_eq!(spec.dns, None);
     assert_eq!(spec.log_directory, None);
     assert_eq!(spec.cgroup_parent, None);

@@ -1,1 +1,0 @@
-../../../src/service/tests/supervisor/cases.rs

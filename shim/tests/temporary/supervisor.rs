@@ -1,1 +1,0 @@
-../../../src/service/src/supervisor.rs
