@@ -73,7 +73,8 @@ class Daemon:
         """Wait until what removed images held is given back, which the end of the daemon would cut short until its next
         start. What is not given back, the inventory shows."""
         end = time.monotonic() + deadline
-        while files(self.root) and time.monotonic() < end:
+        # Twice, as a layer may move between two directories while the first look is between them.
+        while (files(self.root) or files(self.root)) and time.monotonic() < end:
             time.sleep(0.02)
 
     def kill(self):

@@ -25,7 +25,7 @@ class Inventory:
         """A snapshot: kind → set of lines."""
         return {"processes": self._processes(), "mounts": mounts(), "cgroups": self._cgroups(),
                 "network namespaces": network_namespaces(), "links": self._links(), "nft elements": nft_elements(),
-                "files": set().union(*map(files, self.roots))}
+                "files and leases": set().union(*map(files, self.roots))}
 
     def settle(self, before, deadline=10):
         """What is there now and was not in `before`, once it stopped shrinking to nothing or the deadline passed."""

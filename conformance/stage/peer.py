@@ -1,8 +1,10 @@
 """containerd with runc and the reference network plugins, as a peer in the bench."""
 
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import time
@@ -10,6 +12,7 @@ import time
 from stage import paths
 
 START_DEADLINE = 60
+OWN_DIRECTORIES = (pathlib.Path("/run/containerd"),)
 
 
 class Containerd:
@@ -21,6 +24,8 @@ class Containerd:
         self.programs = paths.TOOLS / "peer"
         self.socket = self.directory / "containerd.sock"
         self.process = None
+        # It makes these whatever its configuration says; they are taken away if they were not there before.
+        self.foreign = [path for path in OWN_DIRECTORIES if not path.exists()]
 
     def __enter__(self):
         hosts = self.directory / "certs.d" / "_default"
@@ -48,6 +53,12 @@ class Containerd:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for path in self.foreign:
+            shutil.rmtree(path, ignore_errors=True)
+        for group in pathlib.Path("/sys/fs/cgroup").glob("*/k8s.io"):
+            # Not empty means that somebody else's containers are in it.
+            with contextlib.suppress(OSError):
+                group.rmdir()
 
     def configuration(self):
         """As it comes, but for what a machine without CAP_SYS_RESOURCE can't do, and our places."""

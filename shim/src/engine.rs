@@ -30,7 +30,6 @@ mod seccomp;
 mod security;
 mod state;
 mod sync;
-mod sysctls;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

@@ -2,10 +2,13 @@
 //!
 //! The Task service adds one and starts it later; the control socket does both at once and passes the descriptors. An exec
 //! is not recorded on disk: it dies with its container or its shim. When its time is up, it is killed with all its
-//! offspring: what leads back to it as parent or belongs to its session.
+//! offspring: what is in its group, or where there are no groups, what leads back to it as parent or belongs to its session.
+
+mod group;
 
 use crate::container::{KILL, Shim, ShimError, send};
 use crate::engine::{Child, Running, Stdio};
+use crate::exec::group::Group;
 use crate::process::{Killed, WaitStatus, ending};
 use crate::stdio::pump::Pump;
 use crate::stdio::{Ends, Names};
@@ -38,7 +41,7 @@ enum Life {
     /// Known, not started.
     Added(Box<Process>),
     /// Started.
-    Running { child: Child, why_killed: Option<Why> },
+    Running { child: Child, group: Option<Group>, why_killed: Option<Why> },
     /// Ended.
     Exited { pid: i32 },
 }
@@ -108,11 +111,11 @@ impl Execs {
             return Err(ShimError::DuplicateProcess(id.to_owned()));
         };
         let streams = crate::stdio::open(names)?;
-        let child = running.exec(process, streams.theirs)?;
+        let (child, group) = execute(running, process, streams.theirs)?;
         let pid = child.pid;
         exec.streams = streams.ours;
         let pump = exec.streams.start(child.master.as_ref());
-        exec.life = Life::Running { child, why_killed: None };
+        exec.life = Life::Running { child, group, why_killed: None };
         exec.pump = pump.map_err(ShimError::WatchStreams)?;
         Ok(pid)
     }
@@ -133,12 +136,12 @@ impl Execs {
         if execs.contains_key(id) {
             return Err(ShimError::DuplicateProcess(id.to_owned()));
         }
-        let child = running.exec(process, stdio)?;
+        let (child, group) = execute(running, process, stdio)?;
         let pid = child.pid;
         let (ended, receiver) = watch::channel(None);
         let exec = Exec {
             names: None,
-            life: Life::Running { child, why_killed: None },
+            life: Life::Running { child, group, why_killed: None },
             streams: Ends::default(),
             pump: Pump::default(),
             ended,
@@ -164,6 +167,9 @@ impl Execs {
     /// own master.
     pub(crate) fn kill_tree(&self, id: &str, why: Why, shim: &Shim) {
         let Some(pid) = self.condemn(id, why) else { return };
+        if self.kill_group(id) {
+            return;
+        }
         let killed = shim.running().and_then(|running| kill_offspring(&running, pid));
         if let Err(error) = killed {
             note(&format!("failed to kill exec {id:?}: {}", chain(&error)));
@@ -254,11 +260,20 @@ impl Execs {
         Ok(())
     }
 
+    /// Kills the exec's group; whether it has one and that worked.
+    fn kill_group(&self, id: &str) -> bool {
+        match locked(&self.0).get(id).map(|exec| &exec.life) {
+            Some(Life::Running { group: Some(group), .. }) => group.kill().is_ok(),
+            Some(Life::Running { group: None, .. } | Life::Added(_) | Life::Exited { .. })
+            | None => false,
+        }
+    }
+
     /// Writes down why the exec is killed; gives its process id if it runs.
     fn condemn(&self, id: &str, why: Why) -> Option<i32> {
         let mut execs = locked(&self.0);
         match &mut execs.get_mut(id)?.life {
-            Life::Running { child, why_killed } => {
+            Life::Running { child, why_killed, .. } => {
                 why_killed.get_or_insert(why);
                 Some(child.pid)
             }
@@ -274,6 +289,16 @@ impl Exec {
             Life::Added(_) | Life::Exited { .. } => None,
         }
     }
+}
+
+/// Executes a process in a group of its own, if there can be one.
+fn execute(running: &Running, process: &Process, stdio: Stdio) -> Result<(Child, Option<Group>)> {
+    let group = Group::make(running);
+    let child = match &group {
+        Some(group) => running.exec_below(process, stdio, Some(group.directory())),
+        None => running.exec(process, stdio),
+    };
+    Ok((child?, group))
 }
 
 fn find<'execs>(execs: &'execs mut HashMap<String, Exec>, id: &str) -> Result<&'execs mut Exec> {

@@ -1,5 +1,6 @@
 //! Rows about a runtime that has pods already: commands in a container, and lists.
 
+use crate::floor::Floors;
 use crate::options::Options;
 use crate::pods::resident;
 use crate::sample::Samples;
@@ -39,6 +40,7 @@ pub(crate) async fn clear(target: &mut Target) -> Result<()> {
 pub(crate) async fn exec(
     options: &Options,
     targets: &mut [Target],
+    floors: &Floors,
     table: &mut Table,
 ) -> Result<()> {
     let mut samples = vec![Samples::default(); targets.len()];
@@ -54,7 +56,7 @@ pub(crate) async fn exec(
             ensure!(done.exit_code == 0, "{}: {done:?}", target.name);
         }
     }
-    table.row("ExecSync true", &samples, None);
+    table.row("ExecSync true", &samples, floors.get(&1).map(|floor| &floor.exec));
     for target in targets {
         clear(target).await?;
     }

@@ -8,8 +8,19 @@ use std::collections::HashMap;
 use std::process::Command;
 use std::time::Duration;
 
-/// Floors by workers: way up and way down.
-pub(crate) type Floors = HashMap<usize, (Samples, Samples)>;
+/// Floors by workers.
+pub(crate) type Floors = HashMap<usize, Floor>;
+
+/// The floor of each kind of work.
+#[derive(Debug)]
+pub(crate) struct Floor {
+    /// RunPodSandbox, CreateContainer, StartContainer.
+    pub(crate) up: Samples,
+    /// A command in the container.
+    pub(crate) exec: Samples,
+    /// The way back.
+    pub(crate) down: Samples,
+}
 
 /// Runs the program alone and with ten workers, if there is one.
 pub(crate) fn measure(options: &Options) -> Result<Floors> {
@@ -25,7 +36,12 @@ pub(crate) fn measure(options: &Options) -> Result<Floors> {
         let stderr = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "the floor failed: {stderr}");
         let document: Value = serde_json::from_slice(&output.stdout)?;
-        floors.insert(workers, (samples(&document["up"])?, samples(&document["down"])?));
+        let floor = Floor {
+            up: samples(&document["up"])?,
+            exec: samples(&document["exec"])?,
+            down: samples(&document["down"])?,
+        };
+        floors.insert(workers, floor);
     }
     Ok(floors)
 }

@@ -45,7 +45,7 @@ async fn measure(options: &Options) -> Result<Table> {
         }
     }
     if options.wants("exec") {
-        Box::pin(fleet::exec(options, &mut targets, &mut table)).await?;
+        Box::pin(fleet::exec(options, &mut targets, &floors, &mut table)).await?;
     }
     if options.wants("list") {
         Box::pin(fleet::list(options, &mut targets, &mut table)).await?;

@@ -26,16 +26,31 @@ pub(crate) async fn measure(
             workloads.insert(u32::try_from(target.cri.process(&id).await?)?);
         }
         daemons.push(pss(target.daemon).context("the daemon runs")?);
-        // Whatever came with the pods and is not their containers: shims, monitors, pause processes.
-        let own = processes()?;
-        let own = own.iter().filter(|id| !before.contains(id) && !workloads.contains(id));
-        let sum: u64 = own.filter_map(|id| pss(*id)).sum();
+        let came: HashSet<u32> = processes()?.difference(&before).copied().collect();
+        let sum: u64 = attendants(&came, &workloads).into_iter().filter_map(pss).sum();
         helpers.push(sum / PODS as u64);
         clear(target).await?;
     }
     table.memory(&format!("PSS of the daemon, {PODS} pods"), &daemons);
     table.memory(&format!("PSS of shim and pause of one pod, {PODS} pods"), &helpers);
     Ok(())
+}
+
+/// Of the processes that came with the pods those that serve them: shims and monitors, which are in the runtime's network
+/// namespace, and their children that are no container, such as a pause process. Others on this machine are neither.
+fn attendants(came: &HashSet<u32>, workloads: &HashSet<u32>) -> Vec<u32> {
+    let here = fs::read_link("/proc/self/ns/net").ok();
+    let network = |id: u32| fs::read_link(format!("/proc/{id}/ns/net")).ok();
+    let shims: HashSet<u32> =
+        came.iter().copied().filter(|id| here.is_some() && network(*id) == here).collect();
+    let served = |id: &u32| parent(*id).is_some_and(|parent| shims.contains(&parent));
+    let others = came.iter().copied().filter(|id| served(id) && !workloads.contains(id));
+    shims.iter().copied().chain(others.filter(|id| !shims.contains(id))).collect()
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn processes() -> Result<HashSet<u32>> {

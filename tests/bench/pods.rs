@@ -89,8 +89,8 @@ pub(crate) async fn measure(
         }
     }
     let floor = floors.get(&row.parallel);
-    table.row(&format!("Run+Create+Start, {}", row.title), &up, floor.map(|floor| &floor.0));
-    table.row(&format!("Stop+Remove, {}", row.title), &down, floor.map(|floor| &floor.1));
+    table.row(&format!("Run+Create+Start, {}", row.title), &up, floor.map(|floor| &floor.up));
+    table.row(&format!("Stop+Remove, {}", row.title), &down, floor.map(|floor| &floor.down));
     Ok(())
 }
 

@@ -97,7 +97,9 @@ async fn clean(stage: &mut Stage, before: &Inventory) -> Result<()> {
     stage.cri.remove_all().await?;
     let root = stage.daemon.root();
     // Space is given back in the background, which the end of the daemon would cut short until its next start.
-    wait::until("what the images held is given back", async || Ok(files(&root).is_empty())).await?;
+    // Twice, as a layer may move between two directories while the first look is between them.
+    let given_back = || files(&root).is_empty() && files(&root).is_empty();
+    wait::until("what the images held is given back", async || Ok(given_back())).await?;
     let scope = stage.daemon.scope();
     stage.daemon.stop().await?;
     let mut left = Vec::new();

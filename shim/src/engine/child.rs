@@ -8,6 +8,7 @@ use cringle_kernel::credential;
 use cringle_kernel::namespace::{self, Namespaces};
 use cringle_kernel::path::Root;
 use cringle_kernel::process;
+use cringle_kernel::sysctl;
 use cringle_kernel::terminal::{self, Terminal};
 
 use super::cgroups::CgroupMount;
@@ -16,7 +17,7 @@ use super::namespaces::Joined;
 use super::plan::Plan;
 use super::process::ProcessPlan;
 use super::sync::End;
-use super::{Stdio, devices, gate, mounts, namespaces, rootfs, sysctls};
+use super::{Stdio, devices, gate, mounts, namespaces, rootfs};
 
 /// What an init is given besides its plan.
 #[derive(Debug)]
@@ -91,7 +92,11 @@ fn prepare(
     if let Some(terminal) = &terminal {
         devices::set_console(&root, terminal)?;
     }
-    sysctls::write(&plan.sysctls)?;
+    // Through the host's procfs, which the container could not have put anything over: parameters are those of the caller's
+    // namespaces, wherever they are written.
+    for (name, value) in &plan.sysctls {
+        sysctl::write(name, value).attempting(|| format!("set sysctl {name:?} to {value:?}"))?;
+    }
     rootfs::make_working_directory(&root, &plan.process.directory)?;
     devices::protect(&root, &plan.read_only)?;
     devices::hide(&root, &plan.masked)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use cringle_kernel::cgroup::Limits;
 use cringle_kernel::namespace::Namespaces;
+use cringle_kernel::sysctl::{self, Owner};
 use oci_spec::runtime::{Hooks, Linux, Spec};
 
 use super::devices::{self, DevicePlan};
@@ -96,15 +97,14 @@ fn paths(paths: Option<&[String]>) -> Vec<PathBuf> {
 fn sysctls(linux: &Linux, namespaces: &NamespacePlan) -> Result<Vec<(String, String)>> {
     let mut sysctls = Vec::new();
     for (name, value) in linux.sysctl().iter().flatten() {
-        let dotted = name.replace('/', ".");
-        let needed = if dotted.starts_with("net.") {
-            Namespaces::NETWORK
-        } else if dotted.starts_with("kernel.")
-            && (dotted == "kernel.hostname" || dotted == "kernel.domainname")
-        {
-            Namespaces::UTS
-        } else {
-            Namespaces::IPC
+        let needed = match sysctl::owner(name) {
+            Some(Owner::Network) => Namespaces::NETWORK,
+            Some(Owner::Ipc) => Namespaces::IPC,
+            Some(Owner::Uts) => Namespaces::UTS,
+            None => {
+                let problem = format!("{name:?} belongs to no namespace");
+                return Err(EngineError::invalid("linux.sysctl", problem));
+            }
         };
         if !namespaces.has(needed) {
             let problem =
@@ -208,7 +208,10 @@ mod tests {
     #[test]
     fn a_kernel_parameter_of_the_host_is_refused() {
         planned(r#","sysctl":{"kernel.shmmax":"1"}"#, "").unwrap();
-        planned(r#","sysctl":{"net.ipv4.ip_forward":"1"}"#, "").unwrap_err();
+        for name in ["net.ipv4.ip_forward", "kernel.core_pattern", "kernel.shmmax/../core_pattern"]
+        {
+            planned(&format!(r#","sysctl":{{"{name}":"1"}}"#), "").unwrap_err();
+        }
         planned("", r#","hostname":"x""#).unwrap_err();
     }
 

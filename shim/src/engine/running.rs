@@ -86,9 +86,23 @@ impl Running {
     /// # Errors
     /// Why it could not be; no process is left then.
     pub(crate) fn exec(&self, process: &Process, stdio: Stdio) -> Result<Child> {
+        let open = cgroup("open the container's cgroup");
+        let directory = self.cgroup.v2_directory().map_err(open)?;
+        self.exec_below(process, stdio, directory.as_ref().map(|open| open.as_fd()))
+    }
+
+    /// The same, born in this directory of the unified hierarchy: the container's, or one below.
+    ///
+    /// # Errors
+    /// Why it could not be; no process is left then.
+    pub(crate) fn exec_below(
+        &self,
+        process: &Process,
+        stdio: Stdio,
+        directory: Option<BorrowedFd<'_>>,
+    ) -> Result<Child> {
         let plan = process::plan(process, &self.spec)?;
         let open = cgroup("open the container's cgroup");
-        let directory = self.cgroup.v2_directory().map_err(&open)?;
         let (ours, theirs) = sync::pair()?;
         let init = self.child.pidfd.try_clone().map_err(|error| {
             let source = cringle_kernel::error::SystemError::new("fcntl", "", error);
@@ -96,15 +110,12 @@ impl Running {
         })?;
         let visit = Visit {
             sync: theirs,
-            tasks: self.cgroup.tasks_files().map_err(&open)?,
+            tasks: self.cgroup.tasks_files().map_err(open)?,
             init,
             namespaces: SHARED,
             stdio: stdio.complete()?,
         };
-        let birth = Birth {
-            namespaces: Namespaces::NONE,
-            cgroup: directory.as_ref().map(|open| open.as_fd()),
-        };
+        let birth = Birth { namespaces: Namespaces::NONE, cgroup: directory };
         let mut ours = Some(ours);
         let born = namespaces::child_in(Some(self.pidfd()), &birth, || {
             drop(ours.take());

@@ -142,17 +142,22 @@ impl Log {
             self.lost.add(&self.pending);
             return;
         };
-        let written = match self.lost.notice(stamp) {
-            Some(notice) => append_lines(file.as_fd(), &notice).map_err(|(_, errno)| (0, errno)),
-            None => Ok(()),
+        let Some(mut batch) = self.lost.notice(stamp) else {
+            if let Err((kept, errno)) = append_lines(file.as_fd(), &self.pending) {
+                self.lost.add(self.pending.get(kept..).unwrap_or_default());
+                self.lost.reason = io::Error::from(errno).to_string();
+            }
+            return;
         };
-        if written.is_ok() {
-            self.lost = Lost::default();
-        }
-        let written = written.and_then(|()| append_lines(file.as_fd(), &self.pending));
-        if let Err((kept, errno)) = written {
-            self.lost.add(self.pending.get(kept..).unwrap_or_default());
-            self.lost.reason = io::Error::from(errno).to_string();
+        batch.extend_from_slice(&self.pending);
+        match append_lines(file.as_fd(), &batch) {
+            Ok(()) => self.lost = Lost::default(),
+            Err((kept, errno)) => {
+                // All or nothing: a disk with room for notices only must not be filled with them.
+                cut(file.as_fd(), kept);
+                self.lost.add(&self.pending);
+                self.lost.reason = io::Error::from(errno).to_string();
+            }
         }
     }
 }

@@ -6,9 +6,9 @@ mod images;
 mod runtime;
 
 mod convert;
-mod info;
 mod parts;
 mod status;
+mod verbose;
 
 mod instrument;
 mod latency;

@@ -20,7 +20,10 @@ use sd_notify::NotifyState;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+/// How long the end of the daemon waits for deletions.
+const DELETION_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the daemon does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +64,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let _instance = instance::lock(&[layout.root(), layout.state()])?;
     let service = service(settings, layout)?;
     service.recover().await.map_err(in_service)?;
+    let images = Arc::clone(service.images());
     let socket = settings.daemon.socket.as_path();
     let listener = listen::listen(socket)?;
     let latencies = Arc::new(Latencies::default());
@@ -77,11 +81,21 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
         tell(NotifyState::Stopping);
     };
     let served = rpc::serve(listener, services, ordered, settings.daemon.drain.duration()).await;
+    finish_deletions(&images).await;
     // Gone while the instance is still ours; a next daemon would replace it anyway.
     if let Err(error) = std::fs::remove_file(socket) {
         tracing::debug!(%error, "the socket was not removed");
     }
     served.map_err(ServeError::Server)
+}
+
+/// Gives deletions that were answered already a moment to be done; the next start goes on with what is left.
+async fn finish_deletions(images: &Arc<Images>) {
+    let images = Arc::clone(images);
+    let finished = tokio::task::spawn_blocking(move || images.finish_sweep());
+    if tokio::time::timeout(DELETION_PATIENCE, finished).await.is_err() {
+        tracing::info!("deletions go on at the next start");
+    }
 }
 
 fn service(settings: &Settings, layout: Layout) -> Result<Arc<Service>, ServeError> {

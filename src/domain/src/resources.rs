@@ -40,7 +40,7 @@ impl Resources {
         merged.cpu_quota = update.cpu_quota.or(self.cpu_quota);
         merged.cpu_shares = update.cpu_shares.or(self.cpu_shares);
         merged.memory_limit = update.memory_limit.or(self.memory_limit);
-        merged.memory_and_swap_limit = update.memory_and_swap_limit.or(self.memory_and_swap_limit);
+        merged.memory_and_swap_limit = update.memory_and_swap_limit.or(self.moved_sum(update));
         merged.oom_score_adjustment = update.oom_score_adjustment.or(self.oom_score_adjustment);
         merged.cpuset_cpus = update.cpuset_cpus.clone().or_else(|| self.cpuset_cpus.clone());
         merged.cpuset_memory_nodes =
@@ -53,6 +53,16 @@ impl Resources {
             .extend(update.unified.iter().map(|(file, value)| (file.clone(), value.clone())));
         merged.check()?;
         Ok(merged)
+    }
+
+    /// The limit of memory and swap together after an update that names memory alone: the share of swap stays what it
+    /// was, so that a container without swap can be given more memory.
+    fn moved_sum(&self, update: &Self) -> Option<u64> {
+        let sum = self.memory_and_swap_limit?;
+        match (self.memory_limit, update.memory_limit) {
+            (Some(old), Some(new)) => Some(sum.saturating_sub(old).saturating_add(new)),
+            (None, _) | (_, None) => Some(sum),
+        }
     }
 
     /// Whether every value is one that the kernel could take.

@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn a_key_is_a_plain_file_name() {
-        assert!(SnapshotKey::try_from("ab".repeat(32)).is_ok());
+        SnapshotKey::try_from("ab".repeat(32)).expect("a key");
         for text in ["", ".", "..", "a/b", "a b", &"a".repeat(129)] {
             assert!(SnapshotKey::try_from(text.to_owned()).is_err(), "{text}");
         }

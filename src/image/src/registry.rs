@@ -4,7 +4,8 @@
 //! hosts      settings and hosts.toml -> endpoints: mirrors first, the registry itself last
 //! transport  one HTTP request, confined: no redirect, no retry; TLS as set for that host
 //! auth       challenge -> token or password, for one host and never for another
-//! session    one pull: redirects, retries, other endpoints; manifests and small blobs
+//! redirect   whether and where to go on
+//! session    one pull: retries, other endpoints; manifests and small blobs
 //! blob       one large blob as a stream, taken up again where it broke
 //! ```
 //!
@@ -13,6 +14,7 @@
 pub(crate) mod auth;
 pub(crate) mod blob;
 pub(crate) mod hosts;
+pub(crate) mod redirect;
 pub(crate) mod session;
 pub(crate) mod transport;
 

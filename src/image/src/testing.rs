@@ -2,6 +2,7 @@
 
 pub(crate) mod registry;
 pub(crate) mod tarball;
+pub(crate) mod tls;
 
 use crate::settings::ImageSettings;
 use crate::{Images, PullRequest};

@@ -74,7 +74,6 @@ impl Worker {
             .arg(WORKER_ARGUMENT)
             .arg(limits)
             .env_clear()
-            .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::from(directory))
             .stderr(Stdio::piped())

@@ -68,7 +68,7 @@ mod tests {
         let map = [Mapping { inside: 0, outside: 65536, length: 65536 }];
         write(born.pid, &map, &map).unwrap();
         assert!(write(born.pid, &map, &map).is_err());
-        assert!(namespace::user_of(born.pid).is_ok());
+        namespace::user_of(born.pid).unwrap();
         process::signal(&born.pidfd, libc::SIGKILL).unwrap();
         process::wait(&born.pidfd).unwrap();
     }

@@ -256,7 +256,7 @@ mod tests {
         signal(&born.pidfd, libc::SIGKILL).unwrap();
         assert_eq!(wait(&born.pidfd).unwrap(), Exit::Signal(libc::SIGKILL));
         signal(&born.pidfd, libc::SIGKILL).unwrap();
-        assert!(wait(&born.pidfd).is_err());
+        wait(&born.pidfd).unwrap_err();
     }
 
     #[test]

@@ -111,7 +111,7 @@ mod tests {
             std::env::temp_dir().join(format!("cringle-terminal-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("dev/pts")).unwrap();
         std::fs::File::create(directory.join("dev/pts/ptmx")).unwrap();
-        assert!(create(&Root::open(&directory).unwrap()).is_err());
+        create(&Root::open(&directory).unwrap()).unwrap_err();
         std::fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -132,9 +132,8 @@ impl Network {
         netns: &Path,
     ) -> Result<AttachmentRecord, PlanError> {
         let loaded = self.loaded.now();
-        let list = loaded
-            .select(self.settings.default_network.as_deref())
-            .map_err(PlanError::NotReady)?;
+        let list =
+            loaded.select(self.settings.default_network.as_deref()).map_err(PlanError::NotReady)?;
         let unpublished = !spec.port_mappings.is_empty() && !list.declares(PORT_MAPPINGS);
         let configuration = if unpublished {
             list.with_plugin(OWN_PORTMAP).map_err(PlanError::Encode)?
@@ -196,7 +195,8 @@ impl Network {
 
     /// Takes the loopback interface up: ours always, whatever is configured.
     async fn loopback(&self, record: &AttachmentRecord) -> Result<(), AttachError> {
-        let configuration = r#"{"cniVersion":"1.1.0","name":"loopback","type":"loopback"}"#.to_owned();
+        let configuration =
+            r#"{"cniVersion":"1.1.0","name":"loopback","type":"loopback"}"#.to_owned();
         let invocation = self.invocation(Verb::Add, "loopback", record, configuration);
         let invocation = Invocation { interface: "lo".to_owned(), ..invocation };
         let answer = self.call(invocation).await;
@@ -286,7 +286,8 @@ fn arguments(spec: &PodSpec, pod: &PodId) -> Vec<(String, String)> {
         ("K8S_POD_INFRA_CONTAINER_ID", pod.as_str()),
         ("K8S_POD_UID", metadata.uid.as_str()),
     ];
-    let clean = |value: &str| value.chars().filter(|one| !matches!(one, ';' | '=' | '\0')).collect();
+    let clean =
+        |value: &str| value.chars().filter(|one| !matches!(one, ';' | '=' | '\0')).collect();
     pairs.into_iter().map(|(key, value)| (key.to_owned(), clean(value))).collect()
 }
 
@@ -357,10 +358,7 @@ fn addresses_of(
 }
 
 fn no_address(record: &AttachmentRecord) -> AttachError {
-    AttachError::NoAddress {
-        network: record.network.clone(),
-        pod: record.container_id.clone(),
-    }
+    AttachError::NoAddress { network: record.network.clone(), pod: record.container_id.clone() }
 }
 
 fn encode_error(record: &AttachmentRecord, source: serde_json::Error) -> AttachError {

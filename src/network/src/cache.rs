@@ -33,11 +33,18 @@ struct Kept {
 }
 
 /// Keeps the result of an ADD.
-pub(crate) fn write(directory: &Path, record: &AttachmentRecord, result: &RawValue) -> io::Result<()> {
+pub(crate) fn write(
+    directory: &Path,
+    record: &AttachmentRecord,
+    result: &RawValue,
+) -> io::Result<()> {
     let entry = Entry {
         kind: KIND,
         container_id: &record.container_id,
-        config: base64::Engine::encode(&base64::engine::general_purpose::STANDARD, &record.configuration),
+        config: base64::Engine::encode(
+            &base64::engine::general_purpose::STANDARD,
+            &record.configuration,
+        ),
         interface: &record.interface,
         network: &record.network,
         netns: &record.netns,

@@ -250,7 +250,10 @@ impl ConfigurationList {
     pub fn parse(text: &str) -> Result<Self, ConfError> {
         let wire: ListWire = serde_json::from_str(text).map_err(ConfError::Decode)?;
         if !name::is_identifier(&wire.name) {
-            return Err(ConfError::Invalid(format!("network name \"{}\" is not allowed", wire.name)));
+            return Err(ConfError::Invalid(format!(
+                "network name \"{}\" is not allowed",
+                wire.name
+            )));
         }
         if wire.plugins.is_empty() {
             return Err(ConfError::Invalid("it has no plugins".to_owned()));
@@ -293,7 +296,11 @@ fn choose_version(one: Option<String>, several: &[String]) -> Result<String, Con
         Some(version) if !version.is_empty() => vec![version],
         Some(_) | None => vec!["0.1.0"],
     };
-    let best = offered.iter().copied().filter(|version| rank(version).is_some()).max_by_key(|version| rank(version));
+    let best = offered
+        .iter()
+        .copied()
+        .filter(|version| rank(version).is_some())
+        .max_by_key(|version| rank(version));
     best.map(str::to_owned)
         .ok_or_else(|| ConfError::Invalid(format!("cniVersion {offered:?} is not supported")))
 }
@@ -303,7 +310,10 @@ impl Plugin {
         let text = serde_json::to_string(&object).map_err(ConfError::Decode)?;
         let wire: PluginWire = serde_json::from_str(&text).map_err(ConfError::Decode)?;
         if !name::is_plugin_type(&wire.kind) {
-            return Err(ConfError::Invalid(format!("plugin type \"{}\" is not allowed", wire.kind)));
+            return Err(ConfError::Invalid(format!(
+                "plugin type \"{}\" is not allowed",
+                wire.kind
+            )));
         }
         let declared = wire.capabilities.into_iter().filter(|(_, on)| *on);
         Ok(Self { kind: wire.kind, object, capabilities: declared.map(|(name, _)| name).collect() })

@@ -183,7 +183,10 @@ impl Network {
         }
     }
 
-    pub(crate) async fn call(&self, invocation: Invocation) -> Result<Option<Box<RawValue>>, InvokeError> {
+    pub(crate) async fn call(
+        &self,
+        invocation: Invocation,
+    ) -> Result<Option<Box<RawValue>>, InvokeError> {
         let kind = invocation.kind.clone();
         let path = self.settings.plugin_directories.clone();
         let answer = self.worker.run(move |context| call_ours(invocation, path, context));
@@ -294,7 +297,11 @@ async fn converse(child: &mut Child, configuration: &[u8]) -> std::io::Result<An
     let (mut output_bytes, mut told_bytes) = (Vec::new(), Vec::new());
     let status = {
         let read = async {
-            tokio::join!(write, read_capped(output, &mut output_bytes), read_capped(told, &mut told_bytes))
+            tokio::join!(
+                write,
+                read_capped(output, &mut output_bytes),
+                read_capped(told, &mut told_bytes)
+            )
         };
         tokio::pin!(read);
         tokio::select! {
@@ -364,7 +371,8 @@ fn tail(told: &[u8]) -> String {
 }
 
 fn kill_group(leader: Option<u32>) {
-    let group = leader.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+    let group =
+        leader.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
     if let Some(group) = group {
         // It may have ended by itself just now.
         if rustix::process::kill_process_group(group, rustix::process::Signal::KILL).is_err() {}

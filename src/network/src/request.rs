@@ -63,7 +63,9 @@ struct Valid<'a> {
 pub(crate) fn base(list: &ConfigurationList, plugin: &Plugin) -> Result<Object, serde_json::Error> {
     let mut object = plugin.object.clone();
     // Reserved keys are the runtime's; what a file says there is not passed on.
-    object.retain(|key, _| key != "runtimeConfig" && key != "prevResult" && !key.starts_with("cni.dev/"));
+    object.retain(|key, _| {
+        key != "runtimeConfig" && key != "prevResult" && !key.starts_with("cni.dev/")
+    });
     object.insert("name".to_owned(), to_raw_value(&list.name)?);
     object.insert("cniVersion".to_owned(), to_raw_value(&list.version)?);
     Ok(object)

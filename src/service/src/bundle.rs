@@ -157,8 +157,11 @@ pub fn rewrite_resources(directory: &Path, limits: &Resources) -> Result<(), Bun
         place["devices"] = devices;
     }
     let text = serde_json::to_vec(&document).map_err(failed)?;
-    atomic::replace(&path, &text)
-        .map_err(|source| BundleError::File { action: "write", path: path.clone(), source })
+    atomic::replace(&path, &text).map_err(|source| BundleError::File {
+        action: "write",
+        path: path.clone(),
+        source,
+    })
 }
 
 /// Everything but `linux`, which the document brings in with its profile.

@@ -49,9 +49,10 @@ impl Cgroups {
     /// The cgroups right below `path`, in any hierarchy.
     pub(crate) fn children(&self, path: &str) -> BTreeSet<String> {
         let entries = self.directories(path).filter_map(|directory| directory.read_dir().ok());
-        let directories = entries.flatten().flatten().filter(|entry| {
-            entry.file_type().is_ok_and(|kind| kind.is_dir())
-        });
+        let directories = entries
+            .flatten()
+            .flatten()
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         let names = directories.filter_map(|entry| entry.file_name().into_string().ok());
         names.map(|name| format!("{}/{name}", path.trim_end_matches('/'))).collect()
     }

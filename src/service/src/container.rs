@@ -10,6 +10,7 @@ pub mod stop;
 pub mod update;
 
 mod account;
+mod lay_out;
 mod places;
 
 use crate::Error;

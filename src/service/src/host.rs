@@ -29,7 +29,11 @@ impl Host {
             capabilities: CapabilitySet::from_bits(bounding.bits()),
             // A value that is no number would be the kernel's bug; 0 is what everybody starts with.
             oom_score_adjustment: read(OWN_SCORE)?.parse().unwrap_or(0),
-            cgroups: if cgroups.is_unified() { CgroupLayout::Unified } else { CgroupLayout::Legacy },
+            cgroups: if cgroups.is_unified() {
+                CgroupLayout::Unified
+            } else {
+                CgroupLayout::Legacy
+            },
         };
         Ok(Self { boot, facts, cgroups })
     }

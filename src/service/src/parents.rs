@@ -57,12 +57,8 @@ impl Parents {
     pub fn tidy(&self) {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let before = made.len();
-        let kept: BTreeSet<String> = made
-            .iter()
-            .rev()
-            .filter(|path| !self.cgroups.remove_if_empty(path))
-            .cloned()
-            .collect();
+        let kept: BTreeSet<String> =
+            made.iter().rev().filter(|path| !self.cgroups.remove_if_empty(path)).cloned().collect();
         *made = kept;
         if made.len() != before
             && let Err(error) = self.write(&made)

@@ -5,10 +5,12 @@ pub mod remove;
 pub mod run;
 pub mod stop;
 
+mod bring_up;
 mod files;
 mod namespaces;
 mod reaper;
 
+pub(crate) use bring_up::plan_holds;
 pub(crate) use reaper::end as end_reaper;
 
 use crate::Error;

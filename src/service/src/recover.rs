@@ -70,7 +70,8 @@ impl Service {
     fn set_aside(&self, path: &Path, error: &FormatError) {
         let error = crate::error::chain(error);
         // What a crash left of a replacement is no record and never was.
-        let leftover = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+        let leftover =
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
         let gone = if leftover {
             cringle_store::atomic::remove(path)
         } else {
@@ -92,14 +93,15 @@ impl Service {
             Err(error) => {
                 let error = crate::error::chain(&error);
                 tracing::warn!(pod = %record.id, error, "journal lost; everything is given back");
-                self.noted(path, crate::pod::run::plan_holds(&record.spec, record.attachments.len()))
+                self.noted(path, crate::pod::plan_holds(&record.spec, record.attachments.len()))
             }
         }
     }
 
     fn owed_networks(&self, path: PathBuf, record: &PodRecord) -> Holds<Hold> {
         let fallen = matches!(record.phase, PodPhase::NotReady { .. });
-        let owed = if fallen && self.rebooted_before(record) { 0 } else { record.attachments.len() };
+        let owed =
+            if fallen && self.rebooted_before(record) { 0 } else { record.attachments.len() };
         self.noted(path, (0..owed).map(Hold::Attachment).collect())
     }
 

@@ -48,7 +48,8 @@ impl Service {
 }
 
 fn unpin(path: &Path) -> Result<(), Error> {
-    namespace::unpin(path).map_err(|source| Error::kernel(format!("unpin \"{}\"", path.display()), source))
+    namespace::unpin(path)
+        .map_err(|source| Error::kernel(format!("unpin \"{}\"", path.display()), source))
 }
 
 fn unmount(path: &Path) -> Result<(), Error> {

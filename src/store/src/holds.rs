@@ -72,7 +72,11 @@ where
     ///
     /// # Errors
     /// If it cannot be written; then nothing may be taken.
-    pub fn note(&mut self, holds: impl IntoIterator<Item = H>, boot: &str) -> Result<(), HoldsError> {
+    pub fn note(
+        &mut self,
+        holds: impl IntoIterator<Item = H>,
+        boot: &str,
+    ) -> Result<(), HoldsError> {
         let before = self.noted.len();
         self.noted.extend(holds);
         self.write(boot).inspect_err(|_error| self.noted.truncate(before))

@@ -195,10 +195,10 @@ fn kernel_parameters_are_set_in_the_containers_namespaces_only() {
             fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap(),
             host
         );
-        let wrong = Scratch::new().set("/linux/sysctl", json!({"kernel.no_such_thing": "1"}));
+        let wrong = Scratch::new().set("/linux/sysctl", json!({"net.no_such_thing": "1"}));
         assert!(
             chain(&wrong.create().unwrap_err())
-                .starts_with("failed to set sysctl \"kernel.no_such_thing\" to \"1\"")
+                .starts_with("failed to set sysctl \"net.no_such_thing\" to \"1\"")
         );
     });
 }

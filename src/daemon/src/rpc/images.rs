@@ -45,7 +45,7 @@ impl ImageRpc {
             let action = format!("read the configuration of image {}", image.record.id);
             failed(&Error::Images { action, source })
         })?;
-        Ok(super::info::image(image, &config))
+        Ok(super::verbose::image(image, &config))
     }
 }
 

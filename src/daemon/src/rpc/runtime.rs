@@ -81,7 +81,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         let mut info = HashMap::new();
         if request.into_inner().verbose {
             info.insert("config".to_owned(), self.config.clone());
-            info.insert("latency".to_owned(), super::info::json(&self.latencies.quantiles()));
+            info.insert("latency".to_owned(), super::verbose::json(&self.latencies.quantiles()));
         }
         let handler = |name: &str| v1::RuntimeHandler {
             name: name.to_owned(),
@@ -163,7 +163,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         let request = request.into_inner();
         Span::current().record("pod", &request.pod_sandbox_id);
         let record = self.service.pod(&request.pod_sandbox_id).map_err(|error| failed(&error))?;
-        let info = if request.verbose { super::info::pod(&record) } else { HashMap::new() };
+        let info = if request.verbose { super::verbose::pod(&record) } else { HashMap::new() };
         Ok(Response::new(v1::PodSandboxStatusResponse {
             status: Some(convert::pod_status(&record)),
             info,
@@ -242,7 +242,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         let status = self.container_status_of(&request.container_id)?;
         let info = if request.verbose {
             let record = self.service.container(&status.id).map_err(|error| failed(&error))?;
-            super::info::container(&record)
+            super::verbose::container(&record)
         } else {
             HashMap::new()
         };

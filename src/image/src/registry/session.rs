@@ -4,6 +4,7 @@
 use super::auth::{Authorizer, Challenge, Credentials, Refused};
 use super::blob::Blob;
 use super::hosts::{Endpoint, Role, Scope};
+use super::redirect;
 use super::transport::{self, Origin, Outgoing, TlsOptions, Transport};
 use super::{Cause, RegistryError, Stage};
 use crate::digest;
@@ -137,9 +138,7 @@ impl Session {
             }
             match self.read_manifest(server, &question, wanted).await {
                 Ok(document) => return Ok(document),
-                Err(cause) => {
-                    server.keep(&mut failure, self.failed(Stage::Manifest, server, cause))
-                }
+                Err(cause) => keep(&mut failure, self.failed(Stage::Manifest, server, cause)),
             }
         }
         Err(failure.unwrap_or_else(|| self.nobody(Stage::Manifest)))
@@ -184,7 +183,7 @@ impl Session {
                     let host = server.endpoint.origin.authority().to_owned();
                     return Ok(Opened { response, host });
                 }
-                Err(cause) => server.keep(&mut failure, self.failed(stage, server, cause)),
+                Err(cause) => keep(&mut failure, self.failed(stage, server, cause)),
             }
         }
         Err(failure.unwrap_or_else(|| self.nobody(stage)))
@@ -338,7 +337,7 @@ impl Session {
                 self.other_hosts.get(origin.authority())
             };
             let response = self.transport.send(outgoing, tls).await?;
-            if !is_redirect(response.status()) {
+            if !redirect::is_redirect(response.status()) {
                 // A challenge from elsewhere is none for us.
                 if !is_home && response.status() == StatusCode::UNAUTHORIZED {
                     let message = self.message(response).await;
@@ -346,7 +345,7 @@ impl Session {
                 }
                 return Ok(response);
             }
-            uri = next_location(&server.endpoint.origin, &uri, &response)?;
+            uri = redirect::next_location(&server.endpoint.origin, &uri, &response)?;
         }
         Err(Cause::Redirect { location: uri.to_string(), problem: "too many redirects" }.into())
     }
@@ -418,20 +417,16 @@ impl Server {
                 matches!(*failure.cause, Cause::Connect { .. } | Cause::Status { status: 400, .. })
             })
     }
+}
 
-    /// An answer, even a refusal, says more than no answer; the registry's own more than a mirror's; and that of the scheme
-    /// that is usual more than that of the other.
-    fn keep(&self, kept: &mut Option<RegistryError>, new: RegistryError) {
-        let is_better = match kept {
-            None => true,
-            Some(old) if new.cause.is_unreachable() => {
-                old.cause.is_unreachable() && self.endpoint.scope != Scope::Fallback
-            }
-            Some(_) => true,
-        };
-        if is_better {
-            *kept = Some(new);
-        }
+/// An answer, even a refusal, says more than no answer; of two alike the later one counts, as the registry comes last.
+fn keep(kept: &mut Option<RegistryError>, new: RegistryError) {
+    let is_better = match kept {
+        None => true,
+        Some(old) => old.cause.is_unreachable() || !new.cause.is_unreachable(),
+    };
+    if is_better {
+        *kept = Some(new);
     }
 }
 
@@ -459,49 +454,6 @@ impl From<Cause> for Failure {
     fn from(cause: Cause) -> Self {
         Self { cause, wait: None }
     }
-}
-
-fn is_redirect(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
-}
-
-fn next_location(home: &Origin, from: &Uri, response: &Response<Incoming>) -> Result<Uri, Cause> {
-    let location = response
-        .headers()
-        .get(header::LOCATION)
-        .and_then(|value| value.to_str().ok())
-        .filter(|location| !location.is_empty())
-        .ok_or(Cause::Protocol("a redirect to nowhere"))?;
-    let refused = |problem| Cause::Redirect { location: without_query(location), problem };
-    let next = resolve(from, location).ok_or_else(|| refused("it is not a URL"))?;
-    let target = Origin::of(&next).ok_or_else(|| refused("it is not a URL of HTTP"))?;
-    let is_downgrade = Origin::of(from).is_some_and(|from| from.is_https()) && !target.is_https();
-    if is_downgrade {
-        return Err(refused("it gives up encryption"));
-    }
-    transport::check_target(home, &target).map_err(refused)?;
-    Ok(next)
-}
-
-fn resolve(base: &Uri, location: &str) -> Option<Uri> {
-    let scheme = base.scheme_str()?;
-    let authority = base.authority()?;
-    if location.contains("://") && !location.starts_with('/') {
-        return location.parse().ok();
-    }
-    if let Some(rest) = location.strip_prefix("//") {
-        return format!("{scheme}://{rest}").parse().ok();
-    }
-    if location.starts_with('/') {
-        return format!("{scheme}://{authority}{location}").parse().ok();
-    }
-    let directory = base.path().rsplit_once('/').map_or("", |(directory, _)| directory);
-    format!("{scheme}://{authority}{directory}/{location}").parse().ok()
-}
-
-/// Signed URLs carry their secret in the query.
-fn without_query(location: &str) -> String {
-    location.split('?').next().unwrap_or_default().chars().take(200).collect()
 }
 
 /// Seconds only; a date would need both clocks to be right.

@@ -4,6 +4,7 @@ use crate::registry::{AuthParts, Credentials};
 use crate::settings::{ImageSettings, RegistrySettings};
 use crate::testing::registry::{Act, OCI_IMAGE, OCI_INDEX, Registry, Seen};
 use crate::testing::tarball::{Tarball, gzip};
+use crate::testing::tls::CERTIFICATE;
 use crate::testing::{TestStore, chain, settings, sha256};
 use crate::{PullErrorKind, PullRequest};
 use serde_json::json;
@@ -427,6 +428,33 @@ async fn mirrors_are_asked_first_without_credentials_and_the_registry_helps_out(
     store.images.remove(&registry.reference("app:1")).await.expect("removed");
     drop(mirror);
     pull_with(&store, registry.reference("app:1")).await.expect("pulled from the registry");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_accepted_if_the_settings_say_so() {
+    let registry = Registry::start_with_tls().await;
+    registry.put_image("app", "1", &[archive()]);
+    let directory = tempfile::tempdir().expect("a directory");
+    let ca_file = directory.path().join("ca.pem");
+    let mut file = std::fs::File::create(&ca_file).expect("a file");
+    std::io::Write::write_all(&mut file, CERTIFICATE.as_bytes()).expect("written");
+    let with = |set: RegistrySettings| {
+        let registries = [(registry.host.clone(), set)].into();
+        TestStore::with(ImageSettings { registries, attempts: 1, ..settings() })
+    };
+    let reference = registry.reference("app:1");
+    let unknown =
+        with(RegistrySettings::default()).pull(&reference).await.expect_err("an unknown issuer");
+    assert_eq!(unknown.kind(), PullErrorKind::RegistryUnavailable);
+    assert!(chain(&unknown).contains("certificate"), "{}", chain(&unknown));
+    let trusted = RegistrySettings { ca_file: Some(ca_file), ..RegistrySettings::default() };
+    with(trusted).pull(&reference).await.expect("pulled with the issuer trusted");
+    let skipped = RegistrySettings { skip_verify: true, ..RegistrySettings::default() };
+    with(skipped).pull(&reference).await.expect("pulled without a look");
+    let missing =
+        RegistrySettings { ca_file: Some("/nonexistent".into()), ..RegistrySettings::default() };
+    let error = with(missing).pull(&reference).await.expect_err("no such file");
+    assert_eq!(error.kind(), PullErrorKind::Misconfigured);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -91,6 +92,14 @@ impl Registry {
     }
 
     pub(crate) async fn start_on(address: &str) -> Self {
+        Self::start_with(address, None).await
+    }
+
+    pub(crate) async fn start_with_tls() -> Self {
+        Self::start_with("127.0.0.1", Some(super::tls::acceptor())).await
+    }
+
+    async fn start_with(address: &str, tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind((address, 0)).await.expect("a listener");
         let port = listener.local_addr().expect("an address").port();
         let state = Arc::new(Mutex::new(State {
@@ -99,7 +108,7 @@ impl Registry {
             access: Access::Open,
             seen: Vec::new(),
         }));
-        let server = tokio::spawn(serve(listener, Arc::clone(&state)));
+        let server = tokio::spawn(serve(listener, tls, Arc::clone(&state)));
         Self { host: format!("{address}:{port}"), state, server }
     }
 
@@ -217,15 +226,22 @@ impl Drop for Registry {
     }
 }
 
-async fn serve(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let Ok((stream, _)) = listener.accept().await else { return };
-        let state = Arc::clone(&state);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         connections.spawn(async move {
             let service = service_fn(move |request| answer(Arc::clone(&state), request));
             // Broken connections are part of the script.
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await.is_ok()
+            let server = http1::Builder::new();
+            match tls {
+                None => server.serve_connection(TokioIo::new(stream), service).await.is_ok(),
+                Some(tls) => {
+                    let Ok(stream) = tls.accept(stream).await else { return false };
+                    server.serve_connection(TokioIo::new(stream), service).await.is_ok()
+                }
+            }
         });
     }
 }

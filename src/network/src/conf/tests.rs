@@ -35,7 +35,8 @@ fn only_files_with_the_right_endings_count_and_their_names_order_them() {
 
 #[test]
 fn a_single_plugin_is_lifted_to_a_list_and_numbers_survive() {
-    let single = r#"{"cniVersion":"0.4.0","name":"one","type":"bridge","big":12345678901234567890123}"#;
+    let single =
+        r#"{"cniVersion":"0.4.0","name":"one","type":"bridge","big":12345678901234567890123}"#;
     let found = directory(&[("10-one.conf", single)]);
     let loaded = Loaded::read(found.path());
     let list = loaded.select(None).unwrap();

@@ -25,7 +25,10 @@ pub(super) struct AccountFiles {
 /// Reads them from an image whose layers are `lower`, the topmost first.
 pub(super) fn read(lower: &[PathBuf]) -> Result<AccountFiles, Error> {
     let root = view(lower).map_err(|source| Error::kernel("look into the image", source))?;
-    Ok(AccountFiles { passwd: content(&root, "/etc/passwd")?, group: content(&root, "/etc/group")? })
+    Ok(AccountFiles {
+        passwd: content(&root, "/etc/passwd")?,
+        group: content(&root, "/etc/group")?,
+    })
 }
 
 /// The layers as one tree, read-only.
@@ -35,8 +38,10 @@ fn view(lower: &[PathBuf]) -> KernelResult<Root> {
         // An overlay wants at least two layers if it has no upper one.
         [only] => Root::open(only),
         many => {
-            let parameters: Vec<Parameter> = many.iter().filter_map(|layer| lower_layer(layer)).collect();
-            let attributes = Attributes::READ_ONLY.with(Attributes::NO_DEVICES).with(Attributes::NO_SET_ID);
+            let parameters: Vec<Parameter> =
+                many.iter().filter_map(|layer| lower_layer(layer)).collect();
+            let attributes =
+                Attributes::READ_ONLY.with(Attributes::NO_DEVICES).with(Attributes::NO_SET_ID);
             Ok(Root::from_descriptor(mount::filesystem(c"overlay", &parameters, attributes)?))
         }
     }
@@ -82,8 +87,11 @@ mod tests {
         for (path, content) in files {
             let path = directory.path().join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::io::Write::write_all(&mut std::fs::File::create(path).unwrap(), content.as_bytes())
-                .unwrap();
+            std::io::Write::write_all(
+                &mut std::fs::File::create(path).unwrap(),
+                content.as_bytes(),
+            )
+            .unwrap();
         }
         directory
     }
@@ -111,7 +119,8 @@ mod tests {
     #[test]
     fn a_file_over_the_cap_is_refused() {
         let one = layer(&[("etc/passwd", "")]);
-        let file = std::fs::OpenOptions::new().write(true).open(one.path().join("etc/passwd")).unwrap();
+        let file =
+            std::fs::OpenOptions::new().write(true).open(one.path().join("etc/passwd")).unwrap();
         file.set_len(8 << 30).unwrap();
         assert!(matches!(read(&[one.path().to_owned()]).unwrap_err(), Error::Refused(_)));
     }

@@ -1,22 +1,18 @@
 //! CreateContainer: everything decided and laid out, no process yet.
 
 use super::places::Subject;
-use super::{Container, account};
+use super::account;
 use crate::claims::{Claim, Ticket};
 use crate::pod::Pod;
 use crate::service::ContainerName;
-use crate::{Error, Service, bundle};
-use cringle_domain::container::{ContainerPhase, ContainerRecord};
+use crate::{Error, Service};
+use cringle_domain::container::ContainerPhase;
 use cringle_domain::id::ContainerId;
-use cringle_domain::image::Image;
 use cringle_domain::namespaces::ContainerPid;
 use cringle_domain::plan::ContainerPlan;
 use cringle_domain::pod::PodRecord;
 use cringle_domain::refusal::Refusal;
-use cringle_domain::snapshot::SnapshotKey;
 use cringle_domain::spec::ContainerSpec;
-use cringle_store::tracked::Tracked;
-use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 
 type CreateTicket = Ticket<ContainerName, ContainerSpec, ContainerId>;
@@ -112,7 +108,11 @@ impl Service {
     }
 
     /// The container whose PID namespace is asked for, found among those of the pod that run.
-    fn with_target(&self, pod: &PodRecord, mut spec: ContainerSpec) -> Result<ContainerSpec, Error> {
+    fn with_target(
+        &self,
+        pod: &PodRecord,
+        mut spec: ContainerSpec,
+    ) -> Result<ContainerSpec, Error> {
         if let ContainerPid::Target(target) = &spec.security.pid {
             let field = "linux.security_context.namespace_options.target_id";
             let found = self.containers.find(target).ok().map(|container| container.record());
@@ -125,75 +125,11 @@ impl Service {
         Ok(spec)
     }
 
-    /// Makes bundle, volumes and writable layer, then the record. What a crash leaves of it is named by no record and
-    /// swept.
-    fn lay_out(&self, subject: Subject<'_>, plan: &ContainerPlan) -> Result<Container, Error> {
-        let Subject { pod, spec, image, id } = subject;
-        let directory = self.layout.bundle(id);
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&directory)
-            .map_err(|source| Error::file("make", directory.clone(), source))?;
-        bundle::write(&directory, plan)?;
-        for volume in &plan.volumes {
-            make_volume(volume)?;
-        }
-        let key = SnapshotKey::from(id);
-        self.images.snapshots().prepare(&key, &image.record).map_err(|source| Error::Images {
-            action: format!("make the writable layer of container {id}"),
-            source,
-        })?;
-        let record = ContainerRecord {
-            id: id.clone(),
-            pod: pod.id.clone(),
-            spec: spec.clone(),
-            image: image.record.id.clone(),
-            image_reference: reference_of(image),
-            layers: image.record.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
-            identity: plan.process.identity.clone(),
-            stop_signal: plan.stop_signal,
-            resources: plan.resources.clone(),
-            cgroup: plan.cgroup.clone(),
-            created: self.clock.now(),
-            boot: self.host.boot.clone(),
-            phase: ContainerPhase::Created,
-        };
-        Ok(Container::new(Tracked::create(self.layout.container_record(id), record)?))
-    }
-
-    fn clear_away(&self, id: &ContainerId) {
-        let cleared = [
-            crate::teardown::remove_tree(&self.layout.bundle(id)),
-            crate::teardown::remove_tree(&self.layout.container_volumes(id)),
-            self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
-                Error::Images { action: format!("remove the writable layer of {id}"), source }
-            }),
-        ];
-        for error in cleared.into_iter().filter_map(Result::err) {
-            tracing::warn!(container = %id, error = crate::error::chain(&error), "swept later");
-        }
-    }
-
     fn plan_container(&self, subject: Subject<'_>) -> Result<ContainerPlan, Error> {
         let lower = self.images.lower_directories(&subject.image.record);
         let files = account::read(&lower)?;
         self.plan_with(subject, &files)
     }
-}
-
-/// Makes a directory that backs a volume of the image, with the owner that the plan gives it.
-fn make_volume(volume: &cringle_domain::plan::VolumeDirectory) -> Result<(), Error> {
-    let path = &volume.directory;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-    made.and_then(|()| {
-        std::os::unix::fs::chown(path, Some(volume.user), Some(volume.group))
-    })
-    .map_err(|source| Error::file("make volume", path, source))
-}
-
-/// The image with its digest: what clients are shown as `image_ref`.
-fn reference_of(image: &Image) -> String {
-    image.digests.first().map_or_else(|| image.record.id.to_string(), ToString::to_string)
 }
 
 fn display_name(spec: &ContainerSpec) -> String {

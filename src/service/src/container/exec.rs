@@ -30,10 +30,10 @@ impl Service {
         let supervisor = self.running_supervisor(&container)?;
         let bundle = self.layout.bundle(container.container_id());
         let process = crate::bundle::exec_process(&bundle, command)?;
-        supervisor.exec_sync(&process, timeout, OUTPUT_LIMIT).await.map_err(|source| Error::Exec {
-            container: container.container_id().clone(),
-            source,
-        })
+        supervisor
+            .exec_sync(&process, timeout, OUTPUT_LIMIT)
+            .await
+            .map_err(|source| Error::Exec { container: container.container_id().clone(), source })
     }
 
     /// The shim of a container that runs.

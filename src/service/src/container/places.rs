@@ -99,7 +99,9 @@ impl Service {
                     | ContainerPhase::Removing => return Err(Error::NotRunning(target.clone())),
                 }
             }
-            ContainerPid::Container | ContainerPid::Node | ContainerPid::Target(_) => return Ok(None),
+            ContainerPid::Container | ContainerPid::Node | ContainerPid::Target(_) => {
+                return Ok(None);
+            }
         };
         Ok(Some(PathBuf::from(format!("/proc/{pid}/ns/pid"))))
     }

@@ -23,7 +23,10 @@ impl Service {
             .await
     }
 
-    pub(crate) async fn remove_found_container(&self, container: &Arc<Container>) -> Result<(), Error> {
+    pub(crate) async fn remove_found_container(
+        &self,
+        container: &Arc<Container>,
+    ) -> Result<(), Error> {
         let _operation = container.operation.lock().await;
         self.stop_found_container(container, Duration::ZERO).await?;
         container.tracked.advance(ContainerEvent::RemoveOrdered).await?;

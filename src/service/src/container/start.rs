@@ -1,7 +1,9 @@
 //! StartContainer: from data to a process under its shim.
 
 use super::Container;
-use crate::supervisor::{Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode};
+use crate::supervisor::{
+    Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode,
+};
 use crate::{Error, Service};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRefusal};
 use cringle_domain::process::{Exit, ProcessIdentity};
@@ -21,7 +23,10 @@ impl Service {
             .await
     }
 
-    async fn start_found_container(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+    async fn start_found_container(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), Error> {
         let _operation = container.operation.lock().await;
         let record = container.record();
         if !matches!(record.phase, ContainerPhase::Created) {

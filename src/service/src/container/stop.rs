@@ -24,9 +24,9 @@ impl Service {
             Err(error) => return Err(error),
         };
         let service = Arc::clone(self);
-        crate::detached::detached(async move {
-            service.stop_found_container(&container, grace).await
-        })
+        crate::detached::detached(
+            async move { service.stop_found_container(&container, grace).await },
+        )
         .await
     }
 
@@ -64,8 +64,8 @@ impl Service {
 
     async fn ends_within(&self, container: &Container, patience: Duration) -> bool {
         let mut published = container.tracked.watch();
-        let ended = published
-            .wait_for(|record| !matches!(record.phase, ContainerPhase::Running { .. }));
+        let ended =
+            published.wait_for(|record| !matches!(record.phase, ContainerPhase::Running { .. }));
         tokio::time::timeout(patience, ended).await.is_ok()
     }
 

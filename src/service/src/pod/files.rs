@@ -50,8 +50,8 @@ pub(super) fn write_hosts(
 /// The content of a file of the host, up to a limit; one that is not there is empty.
 fn copy_of(path: &Path) -> Result<String, Error> {
     let mut content = Vec::new();
-    let read = std::fs::File::open(path)
-        .and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut content));
+    let read =
+        std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut content));
     match read {
         Ok(_) => Ok(String::from_utf8_lossy(&content).into_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),

@@ -1,10 +1,10 @@
 //! PID 1 of a shared PID namespace: a tiny process under a shim of its own.
 
-use crate::supervisor::{Launch, LogTarget, Supervisor, TerminalMode};
 use crate::pod::Pod;
+use crate::supervisor::{Launch, LogTarget, Supervisor, TerminalMode};
 use crate::{Error, Service};
-use cringle_domain::pod::PodRecord;
 use cringle_domain::pod::Downfall;
+use cringle_domain::pod::PodRecord;
 use cringle_domain::process::ProcessIdentity;
 use cringle_domain::spec::Input;
 use std::path::Path;
@@ -31,7 +31,8 @@ pub(super) async fn start(
         input: Input::Closed,
         rootfs: Vec::new(),
     };
-    let failed = |source| Error::Supervisor { container: format!("{} (reaper)", record.id), source };
+    let failed =
+        |source| Error::Supervisor { container: format!("{} (reaper)", record.id), source };
     let supervisor = Supervisor::launch(&service.shim, &launch).await.map_err(failed)?;
     supervisor.create(&launch).await.map_err(failed)?;
     let process = supervisor.start().await.map_err(failed)?;

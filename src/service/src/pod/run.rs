@@ -1,17 +1,16 @@
 //! RunPodSandbox: a pod from its spec, ready to take containers.
 
-use super::{Hold, Pod, display_name, files, namespaces, reaper};
+use super::{Pod, display_name, files, plan_holds};
 use crate::claims::{Claim, Ticket};
 use crate::{Error, Service};
 use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::id::PodId;
-use cringle_domain::namespaces::{PodPid, Sharing};
-use cringle_domain::pod::{PodEvent, PodPhase, PodRecord};
+use cringle_domain::namespaces::Sharing;
+use cringle_domain::pod::{PodPhase, PodRecord};
 use cringle_domain::refusal::Refusal;
 use cringle_domain::spec::{PodMetadata, PodSpec};
 use cringle_store::holds::Holds;
 use cringle_store::tracked::Tracked;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 type RunTicket = Ticket<PodMetadata, PodSpec, PodId>;
@@ -115,64 +114,4 @@ impl Service {
             Sharing::Pod => Ok(vec![self.network.plan(spec, id, &self.layout.netns(id))?]),
         }
     }
-
-    async fn bring_up(self: &Arc<Self>, pod: &Arc<Pod>, planned: Vec<Hold>) -> Result<(), Error> {
-        let record = pod.record();
-        let mut journal = pod.holds.lock().await;
-        journal.note(planned, &self.host.boot)?;
-        journal.take(&Hold::Directory, async { files::write(self, &record) }).await?;
-        namespaces::make(self, &record, &journal).await?;
-        let mut addresses = Vec::new();
-        for (place, attachment) in record.attachments.iter().enumerate() {
-            let hold = Hold::Attachment(place);
-            addresses.extend(journal.take(&hold, self.attach(attachment)).await?);
-        }
-        files::write_hosts(self, &record, &addresses)?;
-        let reaper = if journal.noted().contains(&Hold::Reaper) {
-            Some(journal.take(&Hold::Reaper, reaper::start(self, &record)).await?)
-        } else {
-            None
-        };
-        let (supervisor, reaper) = reaper.unzip();
-        pod.tracked.advance(PodEvent::BroughtUp { addresses, reaper }).await?;
-        if let Some(supervisor) = supervisor {
-            self.follow_reaper(pod, supervisor);
-        }
-        Ok(())
-    }
-
-    async fn attach(&self, attachment: &AttachmentRecord) -> Result<Vec<IpAddr>, Error> {
-        Ok(self.network.add(attachment).await?.addresses)
-    }
-
-    /// Takes a half-made pod away again. If that fails too it stays visible as not ready, and the next stop goes on.
-    async fn undo(&self, pod: &Pod) {
-        let gone = match self.tear_down(pod).await {
-            Ok(()) => self.forget_pod(pod),
-            Err(error) => Err(error),
-        };
-        if let Err(error) = gone {
-            tracing::error!(pod = %pod.pod_id(), error = crate::error::chain(&error), "bring-up not undone");
-            let failed = PodEvent::BringUpFailed(self.clock.now());
-            if let Err(error) = pod.tracked.advance(failed).await {
-                tracing::error!(pod = %pod.pod_id(), error = %error, "record not kept");
-            }
-        }
-    }
-}
-
-/// What a pod of this spec will hold, in the order in which it is taken.
-pub(crate) fn plan_holds(spec: &PodSpec, attachments: usize) -> Vec<Hold> {
-    let mut holds = vec![Hold::Directory];
-    if spec.namespaces.network == Sharing::Pod {
-        holds.extend([Hold::Network, Hold::Uts]);
-    }
-    if spec.namespaces.ipc == Sharing::Pod {
-        holds.extend([Hold::Ipc, Hold::Shm]);
-    }
-    holds.extend((0..attachments).map(Hold::Attachment));
-    if spec.namespaces.pid == PodPid::Pod {
-        holds.push(Hold::Reaper);
-    }
-    holds
 }

@@ -82,18 +82,20 @@ pub enum SupervisorError {
 impl SupervisorError {
     /// What the Task service answered.
     pub(super) fn from_task(order: &'static str, source: ttrpc::Error) -> Self {
-        match source {
-            ttrpc::Error::RpcStatus(status) => {
-                let kind = match status.code() {
-                    ttrpc::Code::NOT_FOUND => FailureKind::NotFound,
-                    ttrpc::Code::FAILED_PRECONDITION => FailureKind::WrongState,
-                    ttrpc::Code::INVALID_ARGUMENT => FailureKind::Malformed,
-                    _ => FailureKind::Refused,
-                };
-                Self::Refused { kind, text: status.message }
-            }
-            source => Self::Task { order, source },
-        }
+        let ttrpc::Error::RpcStatus(status) = source else {
+            return Self::Task { order, source };
+        };
+        let code = status.code();
+        let kind = if code == ttrpc::Code::NOT_FOUND {
+            FailureKind::NotFound
+        } else if code == ttrpc::Code::FAILED_PRECONDITION {
+            FailureKind::WrongState
+        } else if code == ttrpc::Code::INVALID_ARGUMENT {
+            FailureKind::Malformed
+        } else {
+            FailureKind::Refused
+        };
+        Self::Refused { kind, text: status.message }
     }
 
     /// What the control socket answered.
@@ -123,9 +125,9 @@ pub enum ExecError {
 
 impl From<SupervisorError> for ExecError {
     fn from(error: SupervisorError) -> Self {
-        match error {
-            SupervisorError::Refused { kind, text } => Self::NotExecuted { kind, text },
-            error => Self::Supervisor(error),
+        if let SupervisorError::Refused { kind, text } = error {
+            return Self::NotExecuted { kind, text };
         }
+        Self::Supervisor(error)
     }
 }

@@ -6,7 +6,6 @@
 use super::control::{Control, raw};
 use super::{ExecError, PATIENCE, SupervisorError};
 use cringle_proto_shim::control::{Answer, ExecEnding, Order, Report, Stream};
-use cringle_proto_shim::record::Ending;
 use oci_spec::runtime::Process;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

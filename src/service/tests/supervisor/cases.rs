@@ -331,7 +331,8 @@ async fn an_exec_that_leaves_its_pipes_to_others_is_not_waited_for() {
 async fn an_exec_whose_time_is_up_dies_with_its_offspring() {
     let container = Container::new("sleep 1000");
     let supervisor = container.started().await;
-    let script = "sleep 4321 & (sleep 4321 & setsid sleep 4321) & sleep 4321";
+    let script =
+        "sleep 4321 & (sleep 4321 & setsid sleep 4321) & (setsid sleep 4321 &); sleep 4321";
     let timeout = Some(Duration::from_millis(300));
     let error =
         within(supervisor.exec_sync(&oci_process(script), timeout, 1000)).await.unwrap_err();

@@ -1,0 +1,81 @@
+//! What a container has on disk before it has a process: bundle, volumes, writable layer, record.
+
+use super::Container;
+use super::places::Subject;
+use crate::{Error, Service, bundle};
+use cringle_domain::container::{ContainerPhase, ContainerRecord};
+use cringle_domain::id::ContainerId;
+use cringle_domain::image::Image;
+use cringle_domain::plan::{ContainerPlan, VolumeDirectory};
+use cringle_domain::snapshot::SnapshotKey;
+use cringle_store::tracked::Tracked;
+use std::os::unix::fs::DirBuilderExt;
+
+impl Service {
+    /// Makes bundle, volumes and writable layer, then the record. What a crash leaves of it is named by no record and
+    /// swept.
+    pub(super) fn lay_out(
+        &self,
+        subject: Subject<'_>,
+        plan: &ContainerPlan,
+    ) -> Result<Container, Error> {
+        let Subject { pod, spec, image, id } = subject;
+        let directory = self.layout.bundle(id);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|source| Error::file("make", directory.clone(), source))?;
+        bundle::write(&directory, plan)?;
+        for volume in &plan.volumes {
+            make_volume(volume)?;
+        }
+        let key = SnapshotKey::from(id);
+        self.images.snapshots().prepare(&key, &image.record).map_err(|source| Error::Images {
+            action: format!("make the writable layer of container {id}"),
+            source,
+        })?;
+        let record = ContainerRecord {
+            id: id.clone(),
+            pod: pod.id.clone(),
+            spec: spec.clone(),
+            image: image.record.id.clone(),
+            image_reference: reference_of(image),
+            layers: image.record.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+            identity: plan.process.identity.clone(),
+            stop_signal: plan.stop_signal,
+            resources: plan.resources.clone(),
+            cgroup: plan.cgroup.clone(),
+            created: self.clock.now(),
+            boot: self.host.boot.clone(),
+            phase: ContainerPhase::Created,
+        };
+        Ok(Container::new(Tracked::create(self.layout.container_record(id), record)?))
+    }
+
+    /// Takes back what a failed creation made.
+    pub(super) fn clear_away(&self, id: &ContainerId) {
+        let cleared = [
+            crate::teardown::remove_tree(&self.layout.bundle(id)),
+            crate::teardown::remove_tree(&self.layout.container_volumes(id)),
+            self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
+                Error::Images { action: format!("remove the writable layer of {id}"), source }
+            }),
+        ];
+        for error in cleared.into_iter().filter_map(Result::err) {
+            tracing::warn!(container = %id, error = crate::error::chain(&error), "swept later");
+        }
+    }
+}
+
+/// Makes a directory that backs a volume of the image, with the owner that the plan gives it.
+fn make_volume(volume: &VolumeDirectory) -> Result<(), Error> {
+    let path = &volume.directory;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.and_then(|()| std::os::unix::fs::chown(path, Some(volume.user), Some(volume.group)))
+        .map_err(|source| Error::file("make volume", path, source))
+}
+
+/// The image with its digest: what clients are shown as `image_ref`.
+fn reference_of(image: &Image) -> String {
+    image.digests.first().map_or_else(|| image.record.id.to_string(), ToString::to_string)
+}
