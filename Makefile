@@ -26,7 +26,7 @@ test-unit:
 	cargo test --locked --workspace --exclude cringle-tests
 
 test-e2e:
-	cargo build --locked --workspace
+	cargo build --locked --workspace --features cringle-daemon/failpoints
 	cargo test --locked -p cringle-tests --no-fail-fast 2>&1 | tee target/e2e.log
 	@echo "$$(grep -c '^skipped: ' target/e2e.log || true) end-to-end tests were skipped"
 

@@ -5,16 +5,18 @@
 //!
 //! Invariant: whatever is known of the container's end is on disk before it is told (see [`crate::exits`]).
 
-use crate::engine::{self, Bundle, Created, EngineError, RootfsMount, Running};
+mod error;
+
+pub(crate) use error::ShimError;
+
+use crate::engine::{self, Bundle, Created, RootfsMount, Running};
 use crate::exec::Execs;
-use crate::process::{Action, Event, Life, OutOfOrder, WaitStatus};
-use crate::stdio::log::LogError;
+use crate::process::{Action, Event, Life, WaitStatus};
 use crate::stdio::pump::Pump;
-use crate::stdio::{Ends, Names, StreamError};
+use crate::stdio::{Ends, Names};
 use crate::{chain, clock, exits, locked, note, oom, reaper};
-use cringle_kernel::error::SystemError;
 use cringle_kernel::terminal::Size;
-use cringle_proto_shim::control::{FailureKind, State as ReportedState};
+use cringle_proto_shim::control::State as ReportedState;
 use cringle_proto_shim::record::ExitRecord;
 use oci_spec::runtime::LinuxResources;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -92,83 +94,6 @@ pub(crate) struct Shown {
     pub names: Option<Names>,
     /// Whether it is frozen.
     pub pausing: Pausing,
-}
-
-/// Why an order was not carried out.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum ShimError {
-    /// It does not fit into the life of the container.
-    #[error(transparent)]
-    OutOfOrder(#[from] OutOfOrder),
-    /// The engine could not.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The streams could not be opened.
-    #[error(transparent)]
-    Streams(#[from] StreamError),
-    /// The log could not be opened.
-    #[error(transparent)]
-    Log(#[from] LogError),
-    /// There is no such process.
-    #[error("there is no process {0:?}")]
-    NoSuchProcess(String),
-    /// There is one already.
-    #[error("there is a process {0:?} already")]
-    DuplicateProcess(String),
-    /// It does not run.
-    #[error("the container does not run")]
-    NotRunning,
-    /// It still runs.
-    #[error("the process still runs")]
-    StillRunning,
-    /// It has no terminal.
-    #[error("the process has no terminal")]
-    NoTerminal,
-    /// The signal could not be sent.
-    #[error("failed to send signal {signal}")]
-    SendSignal {
-        /// Its number.
-        signal: u8,
-        /// The kernel's answer.
-        #[source]
-        source: SystemError,
-    },
-    /// The terminal's size could not be set.
-    #[error("failed to set the terminal's size")]
-    Resize(#[source] SystemError),
-    /// The streams could not be watched.
-    #[error("failed to watch the process' streams")]
-    WatchStreams(#[source] std::io::Error),
-    /// A JSON text is not what it should be.
-    #[error("failed to parse {what}")]
-    Parse {
-        /// What it should be.
-        what: &'static str,
-        /// What is wrong with it.
-        #[source]
-        source: serde_json::Error,
-    },
-}
-
-impl ShimError {
-    /// Its kind, for the other side.
-    pub(crate) fn kind(&self) -> FailureKind {
-        match self {
-            Self::OutOfOrder(error) => error.kind,
-            Self::NoSuchProcess(_) => FailureKind::NotFound,
-            Self::DuplicateProcess(_)
-            | Self::NotRunning
-            | Self::StillRunning
-            | Self::NoTerminal => FailureKind::WrongState,
-            Self::Parse { .. } => FailureKind::Malformed,
-            Self::Engine(_)
-            | Self::Streams(_)
-            | Self::Log(_)
-            | Self::SendSignal { .. }
-            | Self::Resize(_)
-            | Self::WatchStreams(_) => FailureKind::Refused,
-        }
-    }
 }
 
 type Result<T> = std::result::Result<T, ShimError>;

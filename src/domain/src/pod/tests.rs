@@ -89,5 +89,5 @@ fn a_stop_is_success_in_every_phase() {
 #[test]
 fn a_ready_pod_is_not_removed_before_it_is_stopped() {
     let ready = pod(PodPhase::Ready { addresses: Vec::new(), reaper: None });
-    assert!(ready.apply(PodEvent::RemoveOrdered).is_err());
+    ready.apply(PodEvent::RemoveOrdered).unwrap_err();
 }
