@@ -45,7 +45,7 @@ pub(crate) enum ServeError {
     Network(#[from] cringle_network::StartError),
     /// The service cannot be made, or cannot read what is there.
     #[error(transparent)]
-    Service(Box<cringle_service::Error>),
+    Service(Box<cringle_service::ServiceError>),
     /// The socket cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -107,7 +107,7 @@ fn service(settings: &Settings, layout: Layout) -> Result<Arc<Service>, ServeErr
     Service::new(service, images, network, clock()).map_err(in_service)
 }
 
-fn in_service(error: cringle_service::Error) -> ServeError {
+fn in_service(error: cringle_service::ServiceError) -> ServeError {
     ServeError::Service(Box::new(error))
 }
 

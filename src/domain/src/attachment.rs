@@ -1,14 +1,8 @@
 //! One network of one pod: what CNI was or will be told, exactly, so that DEL sees what ADD saw.
 //!
-//! ```text
-//!  Planned --AddOrdered--> Adding --Added--> Attached --DeleteOrdered--> Deleting --> gone
-//!                             \-------- DeleteOrdered ------------------->/
-//! ```
-//!
-//! From Adding on, DEL is owed, also after a failed ADD.
+//! Whether DEL is owed is not said here but by the pod's journal of holds: from the moment the hold is noted, before ADD.
 
 use serde::{Deserialize, Serialize};
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// What was or will be attached.
@@ -28,22 +22,4 @@ pub struct AttachmentRecord {
     pub arguments: Vec<(String, String)>,
     /// Capability arguments as one JSON object.
     pub capabilities: String,
-    /// Where it is.
-    pub phase: AttachmentPhase,
-}
-
-/// The phases of an attachment.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum AttachmentPhase {
-    /// Decided; nothing was executed.
-    Planned,
-    /// ADD was ordered; DEL is owed.
-    Adding,
-    /// ADD succeeded.
-    Attached {
-        /// The pod's addresses in this network.
-        addresses: Vec<IpAddr>,
-    },
-    /// DEL was ordered and did not succeed yet.
-    Deleting,
 }

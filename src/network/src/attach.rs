@@ -3,27 +3,30 @@
 //! The record has the exact bytes of the configuration, so DEL sees what ADD saw even if the directory changed meanwhile. A failed
 //! ADD is followed by DEL at once; what DEL could not give back is still owed by the record.
 
-use crate::conf::{ConfError, ConfigurationList, Object, PlanError, Verb as Wanted};
+use crate::conf::{ConfError, ConfigurationList, Object, PlanError, Plugin, Verb as Wanted};
 use crate::invoke::{Invocation, InvokeError, Verb};
-use crate::{Network, cache, request};
+use crate::{Network, cache, capability, request};
+use cringle_cni::spec::error::TRY_AGAIN_LATER;
 use cringle_cni::spec::result::Result as CniResult;
 use cringle_cni::spec::{Error as SpecError, Version};
-use cringle_domain::attachment::{AttachmentPhase, AttachmentRecord};
+use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::id::PodId;
-use cringle_domain::spec::{PodSpec, Protocol};
-use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use cringle_domain::spec::PodSpec;
+use serde_json::value::RawValue;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// The interface that every pod has in its network.
 const INTERFACE: &str = "eth0";
 
-/// The capability of plugins that publish ports.
-const PORT_MAPPINGS: &str = "portMappings";
+/// What is added to a list that publishes no ports by itself: ours, whatever is in the plugin directories.
+const OWN_PORTMAP: &str =
+    r#"{"type":"portmap","capabilities":{"portMappings":true},"cringleBuiltin":true}"#;
 
-/// What is added to a list that publishes no ports by itself.
-const OWN_PORTMAP: &str = r#"{"type":"portmap","capabilities":{"portMappings":true}}"#;
+/// The pause after a plugin said that the same request may succeed later.
+const AGAIN_PAUSE: Duration = Duration::from_millis(500);
 
 /// An attachment that was made.
 #[derive(Debug)]
@@ -102,22 +105,11 @@ pub enum AttachError {
     },
 }
 
-#[derive(Serialize)]
-struct PortWire {
-    #[serde(rename = "hostPort")]
-    host_port: u16,
-    #[serde(rename = "containerPort")]
-    container_port: u16,
-    protocol: &'static str,
-    #[serde(rename = "hostIP", skip_serializing_if = "Option::is_none")]
-    host_address: Option<IpAddr>,
-}
-
-#[derive(Serialize)]
-struct DnsWire<'a> {
-    servers: &'a [String],
-    searches: &'a [String],
-    options: &'a [String],
+impl AttachError {
+    /// Whether a plugin said that the same request may succeed later.
+    fn may_pass(&self) -> bool {
+        matches!(self, Self::Plugin { source, .. } if source.code() == Some(TRY_AGAIN_LATER))
+    }
 }
 
 impl Network {
@@ -134,7 +126,8 @@ impl Network {
         let loaded = self.loaded.now();
         let list =
             loaded.select(self.settings.default_network.as_deref()).map_err(PlanError::NotReady)?;
-        let unpublished = !spec.port_mappings.is_empty() && !list.declares(PORT_MAPPINGS);
+        let unpublished =
+            !spec.port_mappings.is_empty() && !list.declares(capability::PORT_MAPPINGS);
         let configuration = if unpublished {
             list.with_plugin(OWN_PORTMAP).map_err(PlanError::Encode)?
         } else {
@@ -147,25 +140,32 @@ impl Network {
             netns: netns.to_owned(),
             container_id: pod.to_string(),
             arguments: arguments(spec, pod),
-            capabilities: capabilities(spec).map_err(PlanError::Encode)?,
-            phase: AttachmentPhase::Planned,
+            capabilities: capability::arguments(spec)?,
         })
     }
 
-    /// Attaches a pod.
+    /// Attaches a pod. A plugin that is busy is asked again for as long as an ADD may take.
     ///
     /// # Errors
     /// What a plugin said; what was taken has been given back, or is still owed by the record.
     pub async fn add(&self, record: &AttachmentRecord) -> Result<Attached, AttachError> {
         let list = parsed(record)?;
-        match self.add_chain(&list, record).await {
-            Ok(attached) => Ok(attached),
-            Err(error) => {
-                if let Err(undo) = self.delete(record).await {
-                    tracing::warn!(pod = record.container_id, error = %undo, "failed ADD not undone");
-                }
-                Err(error)
+        let _at_work = self.collecting.read().await;
+        let deadline = Instant::now() + self.settings.add_timeout;
+        loop {
+            let error = match self.add_chain(&list, record, deadline).await {
+                Ok(attached) => return Ok(attached),
+                Err(error) => error,
+            };
+            // No second ADD without a DEL between them.
+            if let Err(undo) = self.delete_chain(record).await {
+                tracing::warn!(pod = record.container_id, error = %undo, "failed ADD not undone");
+                return Err(error);
             }
+            if !error.may_pass() || Instant::now() + AGAIN_PAUSE >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(AGAIN_PAUSE).await;
         }
     }
 
@@ -173,6 +173,7 @@ impl Network {
         &self,
         list: &ConfigurationList,
         record: &AttachmentRecord,
+        deadline: Instant,
     ) -> Result<Attached, AttachError> {
         self.loopback(record).await?;
         let capabilities = capability_object(record)?;
@@ -180,15 +181,24 @@ impl Network {
         for plugin in &list.plugins {
             let text = request::configuration(list, plugin, &capabilities, result.as_deref())
                 .map_err(|source| encode_error(record, source))?;
-            let invocation = self.invocation(Verb::Add, &plugin.kind, record, text);
-            result = self
+            let mut invocation = self.invocation(Verb::Add, plugin, record, text);
+            invocation.timeout = deadline.saturating_duration_since(Instant::now());
+            let answer = self
                 .invoke(invocation)
                 .await
                 .map_err(|source| plugin_error(Verb::Add, record, source))?;
+            result = match answer {
+                Some(answer) => Some(
+                    request::versioned(list, answer)
+                        .map_err(|source| encode_error(record, source))?,
+                ),
+                None => None,
+            };
         }
         let Some(result) = result else { return Err(no_address(record)) };
         let addresses = addresses_of(list, record, &result)?;
-        cache::write(&self.settings.cache_directory, record, &result)
+        let entry = cache::Entry::new(self.settings.instance.as_str(), record, &result);
+        cache::write(&self.settings.cache_directory, record, &entry)
             .map_err(|source| cache_error(record, source))?;
         Ok(Attached { addresses })
     }
@@ -197,7 +207,8 @@ impl Network {
     async fn loopback(&self, record: &AttachmentRecord) -> Result<(), AttachError> {
         let configuration =
             r#"{"cniVersion":"1.1.0","name":"loopback","type":"loopback"}"#.to_owned();
-        let invocation = self.invocation(Verb::Add, "loopback", record, configuration);
+        let plugin = Plugin::own("loopback");
+        let invocation = self.invocation(Verb::Add, &plugin, record, configuration);
         let invocation = Invocation { interface: "lo".to_owned(), ..invocation };
         let answer = self.call(invocation).await;
         answer.map(drop).map_err(|source| plugin_error(Verb::Add, record, source))
@@ -209,13 +220,23 @@ impl Network {
     /// # Errors
     /// What the first plugin said that would not; calling again goes through the whole list again.
     pub async fn delete(&self, record: &AttachmentRecord) -> Result<(), AttachError> {
+        let _at_work = self.collecting.read().await;
+        self.delete_chain(record).await
+    }
+
+    /// DEL up the list; the caller sees to it that no collection goes on meanwhile.
+    pub(crate) async fn delete_chain(&self, record: &AttachmentRecord) -> Result<(), AttachError> {
         let list = parsed(record)?;
         let capabilities = capability_object(record)?;
-        let previous = cache::read(&self.settings.cache_directory, record);
+        let mut previous = cache::read(&self.settings.cache_directory, record);
+        if !list.speaks_check() {
+            // Plugins of that age don't expect it.
+            previous = None;
+        }
         for plugin in list.plugins.iter().rev() {
             let text = request::configuration(&list, plugin, &capabilities, previous.as_deref())
                 .map_err(|source| encode_error(record, source))?;
-            let mut invocation = self.invocation(Verb::Delete, &plugin.kind, record, text);
+            let mut invocation = self.invocation(Verb::Delete, plugin, record, text);
             if cringle_cni::netns::Netns::open(&record.netns).is_err() {
                 invocation.netns = None;
             }
@@ -235,14 +256,14 @@ impl Network {
     pub async fn check(&self, record: &AttachmentRecord) -> Result<(), AttachError> {
         let list = parsed(record)?;
         let previous = cache::read(&self.settings.cache_directory, record);
-        if list.check == Wanted::Disabled || list.version.as_str() < "0.4.0" || previous.is_none() {
+        if list.check == Wanted::Disabled || !list.speaks_check() || previous.is_none() {
             return Ok(());
         }
         let capabilities = capability_object(record)?;
         for plugin in &list.plugins {
             let text = request::configuration(&list, plugin, &capabilities, previous.as_deref())
                 .map_err(|source| encode_error(record, source))?;
-            self.invoke(self.invocation(Verb::Check, &plugin.kind, record, text))
+            self.invoke(self.invocation(Verb::Check, plugin, record, text))
                 .await
                 .map(drop)
                 .map_err(|source| plugin_error(Verb::Check, record, source))?;
@@ -253,14 +274,15 @@ impl Network {
     pub(crate) fn invocation(
         &self,
         verb: Verb,
-        kind: &str,
+        plugin: &Plugin,
         record: &AttachmentRecord,
         configuration: String,
     ) -> Invocation {
         let pairs = record.arguments.iter().map(|(key, value)| format!("{key}={value}"));
         Invocation {
             verb,
-            kind: kind.to_owned(),
+            kind: plugin.kind.clone(),
+            origin: plugin.origin,
             container_id: record.container_id.clone(),
             netns: Some(record.netns.clone()),
             interface: record.interface.clone(),
@@ -289,39 +311,6 @@ fn arguments(spec: &PodSpec, pod: &PodId) -> Vec<(String, String)> {
     let clean =
         |value: &str| value.chars().filter(|one| !matches!(one, ';' | '=' | '\0')).collect();
     pairs.into_iter().map(|(key, value)| (key.to_owned(), clean(value))).collect()
-}
-
-fn capabilities(spec: &PodSpec) -> Result<String, serde_json::Error> {
-    let mut object = Object::new();
-    let mut offer = |name: &str, value: Box<RawValue>| drop(object.insert(name.to_owned(), value));
-    if !spec.port_mappings.is_empty() {
-        let ports: Vec<PortWire> = spec
-            .port_mappings
-            .iter()
-            .map(|port| PortWire {
-                host_port: port.host_port,
-                container_port: port.container_port,
-                protocol: match port.protocol {
-                    Protocol::Tcp => "tcp",
-                    Protocol::Udp => "udp",
-                    Protocol::Sctp => "sctp",
-                },
-                host_address: port.host_address,
-            })
-            .collect();
-        offer(PORT_MAPPINGS, to_raw_value(&ports)?);
-    }
-    if let Some(dns) = &spec.dns {
-        let cringle_domain::spec::DnsConfig { servers, searches, options } = dns;
-        offer("dns", to_raw_value(&DnsWire { servers, searches, options })?);
-    }
-    if let Some(parent) = &spec.cgroup_parent {
-        offer("cgroupPath", to_raw_value(parent)?);
-    }
-    if !spec.annotations.is_empty() {
-        offer("io.kubernetes.cri.pod-annotations", to_raw_value(&spec.annotations)?);
-    }
-    serde_json::to_string(&object)
 }
 
 fn parsed(record: &AttachmentRecord) -> Result<ConfigurationList, AttachError> {
@@ -375,3 +364,6 @@ fn plugin_error(verb: Verb, record: &AttachmentRecord, source: InvokeError) -> A
     let (network, pod) = (record.network.clone(), record.container_id.clone());
     AttachError::Plugin { verb: verb.name(), network, pod, source }
 }
+
+#[cfg(test)]
+mod tests;

@@ -48,10 +48,21 @@ pub(crate) enum Verb {
 pub(crate) struct Plugin {
     /// Its type: the name of its program.
     pub(crate) kind: String,
+    /// Whose program it is.
+    pub(crate) origin: Origin,
     /// Its configuration as it is written.
     pub(crate) object: Object,
     /// The capabilities that it declares.
     pub(crate) capabilities: Vec<String>,
+}
+
+/// Whose program a plugin is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// What the plugin directories say.
+    Directories,
+    /// Ours, added by the runtime itself.
+    Own,
 }
 
 /// What was found in the directory.
@@ -81,6 +92,14 @@ pub enum PlanError {
     /// No usable network.
     #[error("no network for the pod")]
     NotReady(#[source] NetworkNotReady),
+    /// An annotation asks for a bandwidth that is none.
+    #[error("annotation \"{key}\" is \"{value}\", not a bandwidth from 1k to 1P")]
+    Bandwidth {
+        /// The annotation.
+        key: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// The request cannot be expressed.
     #[error("failed to describe the pod to the network plugins")]
     Encode(#[source] serde_json::Error),
@@ -135,6 +154,8 @@ struct PluginWire {
     kind: String,
     #[serde(default)]
     capabilities: BTreeMap<String, bool>,
+    #[serde(default, rename = "cringleBuiltin")]
+    builtin: bool,
 }
 
 impl From<Flag> for Verb {
@@ -258,7 +279,7 @@ impl ConfigurationList {
         if wire.plugins.is_empty() {
             return Err(ConfError::Invalid("it has no plugins".to_owned()));
         }
-        let version = choose_version(wire.version, &wire.versions)?;
+        let version = choose_version(wire.version.as_deref(), &wire.versions)?;
         let plugins = wire.plugins.into_iter().map(Plugin::check).collect::<Result<_, _>>()?;
         Ok(Self {
             name: wire.name,
@@ -268,6 +289,16 @@ impl ConfigurationList {
             plugins,
             text: text.to_owned(),
         })
+    }
+
+    /// CHECK, and the previous result for DEL, came with version 0.4.0.
+    pub(crate) fn speaks_check(&self) -> bool {
+        matches!(self.version.as_str(), "0.4.0" | "1.0.0" | "1.1.0")
+    }
+
+    /// GC and STATUS came with version 1.1.0.
+    pub(crate) fn speaks_collect(&self) -> bool {
+        self.version == "1.1.0"
     }
 
     /// Whether some plugin declares that capability.
@@ -289,9 +320,9 @@ impl ConfigurationList {
 }
 
 /// The highest of the versions offered that we speak.
-fn choose_version(one: Option<String>, several: &[String]) -> Result<String, ConfError> {
+fn choose_version(one: Option<&str>, several: &[String]) -> Result<String, ConfError> {
     let rank = |version: &str| VERSIONS.iter().position(|known| *known == version);
-    let offered: Vec<&str> = match one.as_deref() {
+    let offered: Vec<&str> = match one {
         _ if !several.is_empty() => several.iter().map(String::as_str).collect(),
         Some(version) if !version.is_empty() => vec![version],
         Some(_) | None => vec!["0.1.0"],
@@ -316,7 +347,23 @@ impl Plugin {
             )));
         }
         let declared = wire.capabilities.into_iter().filter(|(_, on)| *on);
-        Ok(Self { kind: wire.kind, object, capabilities: declared.map(|(name, _)| name).collect() })
+        let known = cringle_cni::plugin::KNOWN.contains(&wire.kind.as_str());
+        Ok(Self {
+            origin: if wire.builtin && known { Origin::Own } else { Origin::Directories },
+            kind: wire.kind,
+            object,
+            capabilities: declared.map(|(name, _)| name).collect(),
+        })
+    }
+
+    /// One of ours, that no configuration names.
+    pub(crate) fn own(kind: &str) -> Self {
+        Self {
+            kind: kind.to_owned(),
+            origin: Origin::Own,
+            object: Object::new(),
+            capabilities: Vec::new(),
+        }
     }
 }
 

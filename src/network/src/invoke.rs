@@ -2,6 +2,7 @@
 //!
 //! A process gets its own group, which is killed at the deadline, a fixed environment, and caps on what it may answer.
 
+use crate::conf::{Origin, Plugin};
 use crate::worker::WorkerLost;
 use crate::{BuiltinPlugins, Network};
 use cringle_cni::context::{Context, NetnsFate};
@@ -35,6 +36,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Invocation {
     pub(crate) verb: Verb,
     pub(crate) kind: String,
+    pub(crate) origin: Origin,
     pub(crate) container_id: String,
     pub(crate) netns: Option<PathBuf>,
     pub(crate) interface: String,
@@ -155,19 +157,25 @@ impl Network {
         &self,
         invocation: Invocation,
     ) -> Result<Option<Box<RawValue>>, InvokeError> {
-        match self.program_of(&invocation.kind)? {
+        match self.program_of(&invocation.kind, invocation.origin)? {
             Some(program) => self.execute(invocation, program).await,
             None => self.call(invocation).await,
         }
     }
 
-    /// The program for a type, or nothing if the call is ours.
-    /// Whether the program for a type is there.
-    pub(crate) fn require(&self, kind: &str) -> Result<(), InvokeError> {
-        self.program_of(kind).map(drop)
+    /// Whether a plugin is there.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub(crate) fn require(&self, plugin: &Plugin) -> Result<(), InvokeError> {
+        self.program_of(&plugin.kind, plugin.origin).map(drop)
     }
 
-    fn program_of(&self, kind: &str) -> Result<Option<PathBuf>, InvokeError> {
+    /// The program for a type, or nothing if the call is ours.
+    fn program_of(&self, kind: &str, origin: Origin) -> Result<Option<PathBuf>, InvokeError> {
+        if origin == Origin::Own {
+            return Ok(None);
+        }
         let directories = &self.settings.plugin_directories;
         let found = directories.iter().map(|one| one.join(kind)).find(|path| path.is_file());
         let builtin = self.settings.builtin_plugins == BuiltinPlugins::InProcess
@@ -189,8 +197,13 @@ impl Network {
     ) -> Result<Option<Box<RawValue>>, InvokeError> {
         let kind = invocation.kind.clone();
         let path = self.settings.plugin_directories.clone();
+        let timeout = invocation.timeout;
         let answer = self.worker.run(move |context| call_ours(invocation, path, context));
-        match answer.await {
+        // The thread takes one job after the other, so a DEL comes after an ADD that was given up.
+        let Ok(answer) = tokio::time::timeout(timeout, answer).await else {
+            return Err(InvokeError::TimedOut { kind, timeout });
+        };
+        match answer {
             Ok(Ok(Some(text))) => parse_result(&kind, &text, String::new()).map(Some),
             Ok(Ok(None)) => Ok(None),
             Ok(Err(error)) => Err(InvokeError::Reported { kind, error, told: String::new() }),
@@ -209,16 +222,13 @@ impl Network {
     ) -> Result<Option<Box<RawValue>>, InvokeError> {
         let kind = invocation.kind.clone();
         let failed = |source| InvokeError::Execute { kind: kind.clone(), source };
-        let mut child = self.spawn(&invocation, &program).await.map_err(failed)?;
-        let group = child.id();
-        let talk = converse(&mut child, invocation.configuration.as_bytes());
+        let mut group = Group(self.spawn(&invocation, &program).await.map_err(failed)?);
+        let talk = converse(&mut group.0, invocation.configuration.as_bytes());
         let Ok(talked) = tokio::time::timeout(invocation.timeout, talk).await else {
-            kill_group(group);
-            // Reaped by the runtime when the child is dropped.
             return Err(InvokeError::TimedOut { kind, timeout: invocation.timeout });
         };
         let answer = talked.map_err(failed)?;
-        judge(invocation, answer)
+        judge(invocation, &answer)
     }
 
     /// Starts the program; while somebody is still writing it, waits a little.
@@ -242,6 +252,7 @@ impl Network {
         let mut command = Command::new(program);
         // Plugins expect a normal environment (PATH, KUBECONFIG, proxies), so ours is passed on.
         command
+            .env_remove("NOTIFY_SOCKET")
             .env("CNI_COMMAND", invocation.verb.name())
             .env("CNI_CONTAINERID", &invocation.container_id)
             .env("CNI_IFNAME", &invocation.interface)
@@ -300,7 +311,7 @@ async fn converse(child: &mut Child, configuration: &[u8]) -> std::io::Result<An
             tokio::join!(
                 write,
                 read_capped(output, &mut output_bytes),
-                read_capped(told, &mut told_bytes)
+                read_tail(told, &mut told_bytes)
             )
         };
         tokio::pin!(read);
@@ -319,21 +330,32 @@ async fn converse(child: &mut Child, configuration: &[u8]) -> std::io::Result<An
     Ok(Answer { status, output: output_bytes, told: told_bytes })
 }
 
+/// Reads to the end and keeps only what is told, so that the writer is not blocked.
+async fn read_tail(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = [0; TOLD];
+    while let Ok(length @ 1..) = stream.read(&mut buffer).await {
+        kept.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        kept.drain(..kept.len().saturating_sub(TOLD));
+    }
+}
+
 /// Reads up to the cap and discards the rest, so that the writer is not blocked.
 async fn read_capped(stream: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
     let Some(mut stream) = stream else { return };
-    if (&mut stream).take(OUTPUT_LIMIT).read_to_end(kept).await.is_err() {
+    if (&mut stream).take(OUTPUT_LIMIT + 1).read_to_end(kept).await.is_err() {
         return;
     }
     if tokio::io::copy(&mut stream, &mut tokio::io::sink()).await.is_err() {}
 }
 
-fn judge(invocation: Invocation, answer: Answer) -> Result<Option<Box<RawValue>>, InvokeError> {
+fn judge(invocation: Invocation, answer: &Answer) -> Result<Option<Box<RawValue>>, InvokeError> {
     let kind = invocation.kind;
     let told = tail(&answer.told);
     let text = String::from_utf8_lossy(&answer.output);
     if !answer.status.success() {
-        if let Ok(error) = serde_json::from_str::<SpecError>(text.trim()) {
+        let reported = serde_json::from_str::<SpecError>(text.trim()).ok();
+        if let Some(error) = reported.filter(|error| error.code != 0 || !error.msg.is_empty()) {
             return Err(InvokeError::Reported { kind, error, told });
         }
         let how = match answer.status.signal() {
@@ -343,6 +365,10 @@ fn judge(invocation: Invocation, answer: Answer) -> Result<Option<Box<RawValue>>
         return Err(InvokeError::Abnormal { kind, how, told });
     }
     match invocation.verb {
+        Verb::Add if answer.output.len() as u64 > OUTPUT_LIMIT => {
+            let how = "answered more than 1 MiB".to_owned();
+            Err(InvokeError::Abnormal { kind, how, told })
+        }
         Verb::Add => parse_result(&kind, text.trim(), told).map(Some),
         Verb::Delete | Verb::Check | Verb::Collect | Verb::Status => Ok(None),
     }
@@ -362,19 +388,24 @@ fn parse_result(kind: &str, text: &str, told: String) -> Result<Box<RawValue>, I
 
 /// The end of what a plugin wrote on standard error, as a clause.
 fn tail(told: &[u8]) -> String {
-    let start = told.len().saturating_sub(TOLD);
-    let text = String::from_utf8_lossy(&told[start..]);
+    let text = String::from_utf8_lossy(told);
     match text.trim() {
         "" => String::new(),
         text => format!("; it wrote: {text}"),
     }
 }
 
-fn kill_group(leader: Option<u32>) {
-    let group =
-        leader.and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(group) = group {
-        // It may have ended by itself just now.
-        if rustix::process::kill_process_group(group, rustix::process::Signal::KILL).is_err() {}
+/// A plugin's process and its group, which ends with it unless the plugin has ended by itself: at the deadline, and when
+/// the caller goes away.
+struct Group(Child);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // No id any more once it was reaped; then the number may be another's.
+        let leader = self.0.id().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(group) = leader.and_then(rustix::process::Pid::from_raw) {
+            // It may have ended by itself just now; the runtime reaps it.
+            if rustix::process::kill_process_group(group, rustix::process::Signal::KILL).is_err() {}
+        }
     }
 }

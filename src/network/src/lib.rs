@@ -10,7 +10,9 @@ pub mod conf;
 pub mod invoke;
 pub mod request;
 
+mod bandwidth;
 mod cache;
+mod capability;
 mod identity;
 mod watch;
 mod worker;
@@ -20,8 +22,9 @@ pub use conf::{NetworkNotReady, PlanError};
 
 use cringle_domain::id::InstanceId;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Mutex, RwLock};
 
 /// Whether our own plugins may be called in-process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +68,8 @@ pub struct Network {
     worker: worker::Worker,
     identity: identity::Identities,
     status: Mutex<Option<collect::StatusSample>>,
+    /// Read by ADD and DEL, written by collections: they exclude each other.
+    collecting: RwLock<()>,
 }
 
 /// Why the networks cannot be had at all.
@@ -103,7 +108,14 @@ impl Network {
         let loaded = watch::Configurations::start(&settings)?;
         let worker = worker::Worker::start(settings.instance.as_str())?;
         let identity = identity::Identities::new(settings.plugin_program.clone());
-        Ok(Arc::new(Self { settings, loaded, worker, identity, status: Mutex::new(None) }))
+        Ok(Arc::new(Self {
+            settings,
+            loaded,
+            worker,
+            identity,
+            status: Mutex::new(None),
+            collecting: RwLock::new(()),
+        }))
     }
 
     /// Why no pod could be attached now; instant.

@@ -52,6 +52,22 @@ pub(crate) fn collection(
     serde_json::to_string(&object)
 }
 
+/// A result that says its version: one without is of the configuration's.
+///
+/// # Errors
+/// Never in practice; it was read before.
+pub(crate) fn versioned(
+    list: &ConfigurationList,
+    result: Box<RawValue>,
+) -> Result<Box<RawValue>, serde_json::Error> {
+    let mut object: Object = serde_json::from_str(result.get())?;
+    if object.contains_key("cniVersion") {
+        return Ok(result);
+    }
+    object.insert("cniVersion".to_owned(), to_raw_value(&list.version)?);
+    to_raw_value(&object)
+}
+
 #[derive(Serialize)]
 struct Valid<'a> {
     #[serde(rename = "containerID")]

@@ -16,6 +16,9 @@ const REREAD: Timespec = Timespec { tv_sec: 30, tv_nsec: 0 };
 /// Installers write a file in several steps: wait until the directory was quiet so long.
 const QUIET: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 
+/// How often quiet is waited for: beside the directory there may be no end of it.
+const PATIENCE: u32 = 20;
+
 /// The configurations, always as they were read last.
 #[derive(Debug)]
 pub(crate) struct Configurations {
@@ -48,6 +51,11 @@ impl Configurations {
 
     fn reread(&self) {
         let fresh = Arc::new(Loaded::read(&self.directory));
+        if fresh.problems != self.now().problems {
+            for problem in &fresh.problems {
+                tracing::warn!(problem, "network configuration passed over");
+            }
+        }
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
     }
 }
@@ -60,7 +68,10 @@ fn follow(watcher: &OwnedFd, directory: &Path, configurations: &Weak<Configurati
         configurations.reread();
         drop(configurations);
         wait(watcher, REREAD);
-        while drain(watcher) {
+        for _ in 0..PATIENCE {
+            if !drain(watcher) {
+                break;
+            }
             wait(watcher, QUIET);
         }
     }
@@ -75,10 +86,14 @@ fn arm(watcher: &OwnedFd, directory: &Path) {
         | WatchFlags::DELETE
         | WatchFlags::DELETE_SELF
         | WatchFlags::MOVE_SELF;
-    let places = [Some(directory), directory.parent()];
-    for place in places.into_iter().flatten() {
-        // What is not there cannot be watched; the safety net sees it come.
-        if inotify::add_watch(watcher, place, flags).is_err() {}
+    // What is not there cannot be watched; what it will lie in can.
+    let own = inotify::add_watch(watcher, directory, flags);
+    let around = directory
+        .ancestors()
+        .skip(1)
+        .find(|place| inotify::add_watch(watcher, *place, flags).is_ok());
+    if own.is_err() && around.is_none() {
+        tracing::debug!("network configurations are only looked at now and then");
     }
 }
 

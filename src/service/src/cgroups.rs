@@ -1,6 +1,6 @@
 //! The daemon's own dealings with cgroups: parents and leftovers. What is in a container's cgroup is the shim's.
 
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths, Layout, Version};
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -21,8 +21,8 @@ impl Cgroups {
     ///
     /// # Errors
     /// If the host has none that can be used.
-    pub fn probe() -> Result<Self, Error> {
-        Ok(Self { layout: Layout::probe().map_err(Error::Cgroup)? })
+    pub fn probe() -> Result<Self, ServiceError> {
+        Ok(Self { layout: Layout::probe().map_err(ServiceError::Cgroup)? })
     }
 
     /// Whether all controllers are in the v2 tree.
@@ -65,13 +65,14 @@ impl Cgroups {
 
 impl Service {
     /// Ends what is in a cgroup and removes it; success on one that is gone.
-    pub(crate) fn remove_cgroup(&self, path: &str) -> Result<(), Error> {
+    pub(crate) fn remove_cgroup(&self, path: &str) -> Result<(), ServiceError> {
         if self.host.cgroups.remove_if_empty(path) {
             return Ok(());
         }
-        let paths = CgroupPaths::new(&self.host.cgroups.layout, path).map_err(Error::Cgroup)?;
+        let paths =
+            CgroupPaths::new(&self.host.cgroups.layout, path).map_err(ServiceError::Cgroup)?;
         let cgroup = Cgroup::at(paths);
-        cgroup.kill().map_err(Error::Cgroup)?;
-        cgroup.remove(PATIENCE).map_err(Error::Cgroup)
+        cgroup.kill().map_err(ServiceError::Cgroup)?;
+        cgroup.remove(PATIENCE).map_err(ServiceError::Cgroup)
     }
 }

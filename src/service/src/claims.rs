@@ -1,6 +1,6 @@
 //! Names that are being made: a second request for the same name joins the first.
 
-use crate::Error;
+use crate::ServiceError;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +18,7 @@ struct Flight<S, R> {
     result: Landing<R>,
 }
 
-type Outcome<R> = Option<Result<R, Arc<Error>>>;
+type Outcome<R> = Option<Result<R, Arc<ServiceError>>>;
 type Landing<R> = watch::Receiver<Outcome<R>>;
 
 /// What a request for a name is to do.
@@ -78,10 +78,10 @@ impl<N: Eq + Hash, S, R: Clone> Ticket<N, S, R> {
     ///
     /// # Errors
     /// The error that was landed, shared.
-    pub fn land(self, result: Result<R, Error>) -> Result<R, Error> {
+    pub fn land(self, result: Result<R, ServiceError>) -> Result<R, ServiceError> {
         let shared = result.map_err(Arc::new);
         self.result.send_replace(Some(shared.clone()));
-        shared.map_err(Error::Joined)
+        shared.map_err(ServiceError::Joined)
     }
 }
 
@@ -96,9 +96,9 @@ impl<R: Clone> Joined<R> {
     ///
     /// # Errors
     /// The maker's error.
-    pub async fn result(mut self) -> Option<Result<R, Error>> {
+    pub async fn result(mut self) -> Option<Result<R, ServiceError>> {
         let landed = self.0.wait_for(Option::is_some).await.ok()?;
-        landed.clone().map(|result| result.map_err(Error::Joined))
+        landed.clone().map(|result| result.map_err(ServiceError::Joined))
     }
 }
 

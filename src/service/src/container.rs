@@ -13,7 +13,7 @@ mod account;
 mod lay_out;
 mod places;
 
-use crate::Error;
+use crate::ServiceError;
 use crate::index::Indexed;
 use crate::supervisor::Supervisor;
 use cringle_domain::container::ContainerRecord;
@@ -86,7 +86,7 @@ impl Indexed for Container {
         (record.pod.clone(), record.spec.metadata.clone())
     }
 
-    fn absent(id: &str) -> Error {
-        Error::NoSuchContainer(id.to_owned())
+    fn absent(id: &str) -> ServiceError {
+        ServiceError::NoSuchContainer(id.to_owned())
     }
 }

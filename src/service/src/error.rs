@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 /// A use case that failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub enum ServiceError {
     /// The request is wrong, or asks for what is not offered.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -158,13 +158,13 @@ pub enum Error {
     },
     /// The operation that this request joined failed.
     #[error(transparent)]
-    Joined(Arc<Error>),
+    Joined(Arc<ServiceError>),
     /// A bug: the operation's task panicked. Code Internal.
     #[error("internal error: an operation ended abnormally")]
     Panicked(#[source] tokio::task::JoinError),
 }
 
-impl Error {
+impl ServiceError {
     /// A failure with a file of our own.
     pub fn file(action: &'static str, path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::File { action, path: path.into(), source }
@@ -176,7 +176,7 @@ impl Error {
     }
 }
 
-impl From<AdvanceError<PodRefusal>> for Error {
+impl From<AdvanceError<PodRefusal>> for ServiceError {
     fn from(error: AdvanceError<PodRefusal>) -> Self {
         match error {
             AdvanceError::Refused(refusal) => Self::PodPhase(refusal),
@@ -186,7 +186,7 @@ impl From<AdvanceError<PodRefusal>> for Error {
     }
 }
 
-impl From<AdvanceError<ContainerRefusal>> for Error {
+impl From<AdvanceError<ContainerRefusal>> for ServiceError {
     fn from(error: AdvanceError<ContainerRefusal>) -> Self {
         match error {
             AdvanceError::Refused(refusal) => Self::ContainerPhase(refusal),

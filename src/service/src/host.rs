@@ -1,6 +1,6 @@
 //! What the service knows of the host, read once at the start.
 
-use crate::Error;
+use crate::ServiceError;
 use crate::cgroups::Cgroups;
 use cringle_domain::planner::{CgroupLayout, HostFacts};
 use cringle_domain::security::CapabilitySet;
@@ -20,11 +20,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn probe() -> Result<Self, Error> {
+    pub(crate) fn probe() -> Result<Self, ServiceError> {
         let boot = read(BOOT_ID)?;
         let cgroups = Cgroups::probe()?;
         let bounding = cringle_kernel::capability::bounding()
-            .map_err(|source| Error::kernel("read our own capabilities", source))?;
+            .map_err(|source| ServiceError::kernel("read our own capabilities", source))?;
         let facts = HostFacts {
             capabilities: CapabilitySet::from_bits(bounding.bits()),
             // A value that is no number would be the kernel's bug; 0 is what everybody starts with.
@@ -39,15 +39,15 @@ impl Host {
     }
 
     /// Bytes for a new identity.
-    pub(crate) fn random_bytes(&self) -> Result<[u8; 32], Error> {
+    pub(crate) fn random_bytes(&self) -> Result<[u8; 32], ServiceError> {
         let mut bytes = [0; 32];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-            .map_err(|errno| Error::file("read", "/dev/urandom", errno.into()))?;
+            .map_err(|errno| ServiceError::file("read", "/dev/urandom", errno.into()))?;
         Ok(bytes)
     }
 }
 
-fn read(path: &'static str) -> Result<String, Error> {
-    let text = std::fs::read_to_string(path).map_err(|source| Error::file("read", path, source))?;
+fn read(path: &'static str) -> Result<String, ServiceError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ServiceError::file("read", path, source))?;
     Ok(text.trim().to_owned())
 }

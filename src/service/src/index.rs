@@ -1,6 +1,6 @@
 //! Who is there: objects by id, by a unique beginning of the id, and by name.
 
-use crate::Error;
+use crate::ServiceError;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -19,7 +19,7 @@ pub trait Indexed {
     fn name(&self) -> Self::Name;
 
     /// The error for an id that nobody has.
-    fn absent(id: &str) -> Error;
+    fn absent(id: &str) -> ServiceError;
 }
 
 /// Objects of one kind. Every method takes a few instructions under a lock and never waits for anything else.
@@ -62,7 +62,7 @@ impl<T: Indexed> Index<T> {
     ///
     /// # Errors
     /// If there is none, or more than one.
-    pub fn find(&self, id: &str) -> Result<Arc<T>, Error> {
+    pub fn find(&self, id: &str) -> Result<Arc<T>, ServiceError> {
         let inner = self.lock();
         if let Some(object) = inner.by_id.get(id) {
             return Ok(Arc::clone(object));
@@ -74,7 +74,7 @@ impl<T: Indexed> Index<T> {
         let mut matches = inner.by_id.range(range).take_while(|(key, _)| key.starts_with(id));
         match (matches.next(), matches.next()) {
             (Some((_, object)), None) => Ok(Arc::clone(object)),
-            (Some(_), Some(_)) => Err(Error::AmbiguousId(id.to_owned())),
+            (Some(_), Some(_)) => Err(ServiceError::AmbiguousId(id.to_owned())),
             (None, _) => Err(T::absent(id)),
         }
     }
@@ -110,8 +110,8 @@ mod tests {
         fn name(&self) -> &'static str {
             self.1
         }
-        fn absent(id: &str) -> Error {
-            Error::NoSuchPod(id.to_owned())
+        fn absent(id: &str) -> ServiceError {
+            ServiceError::NoSuchPod(id.to_owned())
         }
     }
 
@@ -123,9 +123,9 @@ mod tests {
         }
         assert_eq!(index.find("abc").unwrap().1, "x");
         assert_eq!(index.find("abd").unwrap().1, "y");
-        assert!(matches!(index.find("ab"), Err(Error::AmbiguousId(_))));
+        assert!(matches!(index.find("ab"), Err(ServiceError::AmbiguousId(_))));
         for absent in ["", "c", "abcd"] {
-            assert!(matches!(index.find(absent), Err(Error::NoSuchPod(_))), "{absent}");
+            assert!(matches!(index.find(absent), Err(ServiceError::NoSuchPod(_))), "{absent}");
         }
     }
 

@@ -31,6 +31,6 @@ pub mod teardown;
 mod host;
 mod service;
 
-pub use error::Error;
+pub use error::ServiceError;
 pub use service::Service;
 pub use settings::{ServiceSettings, Writes};

@@ -3,7 +3,7 @@
 //! A pod names its parent (`/kubepods/burstable/pod…`); the kubelet makes it beforehand, a plain client may not. Which
 //! ones we made is noted before they are made, and each tear-down of a pod tries to remove those that are empty.
 
-use crate::Error;
+use crate::ServiceError;
 use crate::cgroups::Cgroups;
 use cringle_store::{atomic, format};
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ impl Parents {
     ///
     /// # Errors
     /// If the note cannot be written; the cgroups themselves are made by whoever uses them.
-    pub fn want(&self, parent: &str) -> Result<(), Error> {
+    pub fn want(&self, parent: &str) -> Result<(), ServiceError> {
         let missing: Vec<String> =
             ancestry(parent).filter(|path| !self.cgroups.exists(path)).collect();
         if missing.is_empty() {
@@ -67,11 +67,12 @@ impl Parents {
         }
     }
 
-    fn write(&self, made: &BTreeSet<String>) -> Result<(), Error> {
-        let record = |source| Error::Record { object: "the parent cgroups".to_owned(), source };
+    fn write(&self, made: &BTreeSet<String>) -> Result<(), ServiceError> {
+        let record =
+            |source| ServiceError::Record { object: "the parent cgroups".to_owned(), source };
         let content = format::encode(made).map_err(record)?;
         atomic::replace(&self.path, &content)
-            .map_err(|source| Error::file("write", self.path.clone(), source))
+            .map_err(|source| ServiceError::file("write", self.path.clone(), source))
     }
 }
 

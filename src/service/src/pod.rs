@@ -13,7 +13,7 @@ mod reaper;
 pub(crate) use bring_up::plan_holds;
 pub(crate) use reaper::end as end_reaper;
 
-use crate::Error;
+use crate::ServiceError;
 use crate::index::Indexed;
 use cringle_domain::id::PodId;
 use cringle_domain::pod::{PodPhase, PodRecord};
@@ -101,8 +101,8 @@ impl Indexed for Pod {
         self.tracked.now().spec.metadata.clone()
     }
 
-    fn absent(id: &str) -> Error {
-        Error::NoSuchPod(id.to_owned())
+    fn absent(id: &str) -> ServiceError {
+        ServiceError::NoSuchPod(id.to_owned())
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::container::Container;
 use crate::pod::{Hold, Pod};
 use crate::supervisor::{ShimState, Supervisor};
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRecord};
 use cringle_domain::pod::{Downfall, PodEvent, PodPhase, PodRecord};
 use cringle_domain::process::{Exit, Outcome};
@@ -28,7 +28,7 @@ impl Service {
     ///
     /// # Errors
     /// If the records cannot be listed. What goes wrong with one object is logged and left to the next stop or remove.
-    pub async fn recover(self: &Arc<Self>) -> Result<(), Error> {
+    pub async fn recover(self: &Arc<Self>) -> Result<(), ServiceError> {
         let layout = &self.layout;
         let containers = self.load::<ContainerRecord>(&layout.container_records())?;
         let pods = self.load::<PodRecord>(&layout.pod_records())?;
@@ -52,10 +52,10 @@ impl Service {
         self.sweep().await
     }
 
-    fn load<L: Life>(&self, directory: &Path) -> Result<Vec<(PathBuf, L)>, Error> {
+    fn load<L: Life>(&self, directory: &Path) -> Result<Vec<(PathBuf, L)>, ServiceError> {
         let listed = std::fs::read_dir(directory)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|source| Error::file("list", directory, source))?;
+            .map_err(|source| ServiceError::file("list", directory, source))?;
         let mut records = Vec::with_capacity(listed.len());
         for entry in listed {
             let path = entry.path();
@@ -139,7 +139,10 @@ impl Service {
     }
 
     /// The daemon may have died between the order to start and the report.
-    async fn reconcile_created(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+    async fn reconcile_created(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), ServiceError> {
         let bundle = self.layout.bundle(container.container_id());
         if let Ok(supervisor) = Supervisor::connect(&bundle, SHIM_PATIENCE).await
             && let Ok(ShimState::Running(process)) = supervisor.state().await
@@ -156,7 +159,10 @@ impl Service {
         self.end_shim(container.container_id()).await
     }
 
-    async fn reconcile_running(self: &Arc<Self>, container: &Arc<Container>) -> Result<(), Error> {
+    async fn reconcile_running(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+    ) -> Result<(), ServiceError> {
         let bundle = self.layout.bundle(container.container_id());
         match Supervisor::connect(&bundle, SHIM_PATIENCE).await {
             Ok(supervisor) => {
@@ -174,13 +180,13 @@ impl Service {
         }
     }
 
-    async fn note_unseen(&self, container: &Container, why: &str) -> Result<(), Error> {
+    async fn note_unseen(&self, container: &Container, why: &str) -> Result<(), ServiceError> {
         let exit = Exit { outcome: Outcome::Unseen(why.to_owned()), at: self.clock.now() };
         container.tracked.advance(ContainerEvent::Exited(exit)).await?;
         Ok(())
     }
 
-    async fn reconcile_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Error> {
+    async fn reconcile_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), ServiceError> {
         let record = pod.record();
         match &record.phase {
             PodPhase::Creating => {
@@ -205,7 +211,7 @@ impl Service {
         }
     }
 
-    pub(crate) async fn fell(&self, pod: &Pod, why: Downfall) -> Result<(), Error> {
+    pub(crate) async fn fell(&self, pod: &Pod, why: Downfall) -> Result<(), ServiceError> {
         for container in self.containers_of(pod.pod_id()) {
             self.stop_found_container(&container, Duration::ZERO).await?;
         }

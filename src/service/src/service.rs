@@ -8,7 +8,7 @@ use crate::index::Index;
 use crate::parents::Parents;
 use crate::pod::Pod;
 use crate::supervisor::ShimProgram;
-use crate::{Error, ServiceSettings};
+use crate::{ServiceError, ServiceSettings};
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::pod::PodRecord;
 use cringle_domain::spec::{ContainerMetadata, ContainerSpec, PodMetadata, PodSpec};
@@ -47,14 +47,15 @@ impl Service {
         images: Arc<Images>,
         network: Arc<Network>,
         clock: Clock,
-    ) -> Result<Arc<Self>, Error> {
+    ) -> Result<Arc<Self>, ServiceError> {
         let layout = settings.layout.clone();
-        layout.prepare().map_err(|source| Error::file("prepare", layout.root(), source))?;
+        layout.prepare().map_err(|source| ServiceError::file("prepare", layout.root(), source))?;
         let host = Host::probe()?;
-        let shim = ShimProgram::load(&settings.shim).map_err(|source| Error::Supervisor {
-            container: format!("(program \"{}\")", settings.shim.display()),
-            source,
-        })?;
+        let shim =
+            ShimProgram::load(&settings.shim).map_err(|source| ServiceError::Supervisor {
+                container: format!("(program \"{}\")", settings.shim.display()),
+                source,
+            })?;
         let parents = Parents::load(layout.state().join("parents"), host.cgroups.clone());
         Ok(Arc::new(Self {
             settings,

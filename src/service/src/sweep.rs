@@ -1,6 +1,6 @@
 //! Removing what no record names: what a crash of an earlier run left. Only what bears this instance's name is touched.
 
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::pod::PodPhase;
 use cringle_domain::snapshot::SnapshotKey;
 use cringle_kernel::{namespace, pin};
@@ -14,7 +14,7 @@ impl Service {
     ///
     /// # Errors
     /// If a directory of ours cannot be listed. What will not go is logged and tried again at the next start.
-    pub async fn sweep(self: &Arc<Self>) -> Result<(), Error> {
+    pub async fn sweep(self: &Arc<Self>) -> Result<(), ServiceError> {
         let containers: HashSet<String> =
             self.containers.all().iter().map(|one| one.container_id().to_string()).collect();
         let pods: HashSet<String> =
@@ -32,7 +32,7 @@ impl Service {
         Ok(())
     }
 
-    async fn sweep_bundles(&self, known: &HashSet<String>) -> Result<(), Error> {
+    async fn sweep_bundles(&self, known: &HashSet<String>) -> Result<(), ServiceError> {
         for name in strangers(&self.layout.bundles(), known)? {
             let bundle = self.layout.bundles().join(name);
             tracing::info!(bundle = %bundle.display(), "sweeping a bundle without a record");
@@ -42,7 +42,7 @@ impl Service {
         Ok(())
     }
 
-    async fn sweep_pods(&self, known: &HashSet<String>) -> Result<(), Error> {
+    async fn sweep_pods(&self, known: &HashSet<String>) -> Result<(), ServiceError> {
         for name in strangers(&self.layout.pod_directories(), known)? {
             let directory = self.layout.pod_directories().join(name);
             tracing::info!(directory = %directory.display(), "sweeping a pod without a record");
@@ -56,12 +56,12 @@ impl Service {
         for name in strangers(&self.layout.journals(), known)? {
             let path = self.layout.journals().join(name);
             let removed = cringle_store::atomic::remove(&path);
-            tell(removed.map_err(|source| Error::file("remove", path, source)));
+            tell(removed.map_err(|source| ServiceError::file("remove", path, source)));
         }
         Ok(())
     }
 
-    fn sweep_pins(&self, pods: &HashSet<String>) -> Result<(), Error> {
+    fn sweep_pins(&self, pods: &HashSet<String>) -> Result<(), ServiceError> {
         let prefix = self.layout.netns_prefix();
         let directory = self.layout.netns_directory();
         for name in names(directory)? {
@@ -120,24 +120,24 @@ impl Service {
 }
 
 /// The entries of a directory of ours whose name is not known.
-fn strangers(directory: &Path, known: &HashSet<String>) -> Result<Vec<OsString>, Error> {
+fn strangers(directory: &Path, known: &HashSet<String>) -> Result<Vec<OsString>, ServiceError> {
     let mut names = names(directory)?;
     names.retain(|name| name.to_str().is_none_or(|name| !known.contains(name)));
     Ok(names)
 }
 
-fn names(directory: &Path) -> Result<Vec<OsString>, Error> {
+fn names(directory: &Path) -> Result<Vec<OsString>, ServiceError> {
     let listed = std::fs::read_dir(directory)
         .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.file_name())).collect());
-    listed.map_err(|source| Error::file("list", directory, source))
+    listed.map_err(|source| ServiceError::file("list", directory, source))
 }
 
-fn kernel(result: cringle_kernel::error::Result<()>, path: &Path) -> Result<(), Error> {
-    result.map_err(|source| Error::kernel(format!("sweep \"{}\"", path.display()), source))
+fn kernel(result: cringle_kernel::error::Result<()>, path: &Path) -> Result<(), ServiceError> {
+    result.map_err(|source| ServiceError::kernel(format!("sweep \"{}\"", path.display()), source))
 }
 
 /// An orphan that will not go is told of, and left to the next start.
-fn tell(result: Result<(), Error>) {
+fn tell(result: Result<(), ServiceError>) {
     if let Err(error) = result {
         tracing::warn!(error = crate::error::chain(&error), "an orphan stays");
     }

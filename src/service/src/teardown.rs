@@ -4,7 +4,7 @@
 //! journal, and calling again resumes there.
 
 use crate::pod::{Hold, Pod};
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::pod::PodRecord;
 use cringle_kernel::namespace;
 use std::path::Path;
@@ -14,7 +14,7 @@ impl Service {
     ///
     /// # Errors
     /// The first thing that would not go.
-    pub(crate) async fn tear_down(&self, pod: &Pod) -> Result<(), Error> {
+    pub(crate) async fn tear_down(&self, pod: &Pod) -> Result<(), ServiceError> {
         let record = pod.record();
         let mut journal = pod.holds.lock().await;
         let mut outcome = Ok(());
@@ -29,7 +29,7 @@ impl Service {
         outcome
     }
 
-    async fn release(&self, record: &PodRecord, hold: &Hold) -> Result<(), Error> {
+    async fn release(&self, record: &PodRecord, hold: &Hold) -> Result<(), ServiceError> {
         let directory = self.layout.pod_directory(&record.id);
         match hold {
             Hold::Reaper => crate::pod::end_reaper(&self.layout.reaper_bundle(&record.id)).await,
@@ -47,21 +47,21 @@ impl Service {
     }
 }
 
-fn unpin(path: &Path) -> Result<(), Error> {
+fn unpin(path: &Path) -> Result<(), ServiceError> {
     namespace::unpin(path)
-        .map_err(|source| Error::kernel(format!("unpin \"{}\"", path.display()), source))
+        .map_err(|source| ServiceError::kernel(format!("unpin \"{}\"", path.display()), source))
 }
 
-fn unmount(path: &Path) -> Result<(), Error> {
+fn unmount(path: &Path) -> Result<(), ServiceError> {
     cringle_kernel::pin::unmount(path)
-        .map_err(|source| Error::kernel(format!("unmount \"{}\"", path.display()), source))
+        .map_err(|source| ServiceError::kernel(format!("unmount \"{}\"", path.display()), source))
 }
 
 /// Removes a directory of our own and what is in it; nothing in it is a mount any more.
-pub(crate) fn remove_tree(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), ServiceError> {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("remove", path, error))
+            Err(ServiceError::file("remove", path, error))
         }
         Ok(()) | Err(_) => Ok(()),
     }

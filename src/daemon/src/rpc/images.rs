@@ -7,7 +7,7 @@ use cringle_domain::image::Image;
 use cringle_image::PullRequest;
 use cringle_proto_cri::v1;
 use cringle_service::clock::Clock;
-use cringle_service::{Error, Service};
+use cringle_service::{Service, ServiceError};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tonic::codegen::BoxStream;
@@ -43,7 +43,7 @@ impl ImageRpc {
         let config = tokio::task::block_in_place(|| images.raw_config(&image.record));
         let config = config.map_err(|source| {
             let action = format!("read the configuration of image {}", image.record.id);
-            failed(&Error::Images { action, source })
+            failed(&ServiceError::Images { action, source })
         })?;
         Ok(super::verbose::image(image, &config))
     }
@@ -97,7 +97,7 @@ impl v1::image_service_server::ImageService for ImageRpc {
             convert::credentials(request.auth).map_err(|refusal| refused(&refusal))?;
         let pull = PullRequest { reference, credentials };
         let id = self.service.images().pull(&pull).await;
-        let id = id.map_err(|error| failed(&Error::Pull(error)))?;
+        let id = id.map_err(|error| failed(&ServiceError::Pull(error)))?;
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }
 
@@ -110,7 +110,7 @@ impl v1::image_service_server::ImageService for ImageRpc {
         Span::current().record("image", &text);
         let removed = self.service.images().remove(&text).await;
         removed.map_err(|source| {
-            failed(&Error::Images { action: format!("remove image \"{text}\""), source })
+            failed(&ServiceError::Images { action: format!("remove image \"{text}\""), source })
         })?;
         Ok(Response::new(v1::RemoveImageResponse {}))
     }

@@ -76,7 +76,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
     }
 
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
-        let network = self.service.network().status();
+        let network = self.service.network().probe().await;
         let network = network.map_err(|not_ready| (not_ready.reason.to_owned(), not_ready.message));
         let mut info = HashMap::new();
         if request.into_inner().verbose {

@@ -8,7 +8,7 @@ mod image;
 
 use cringle_domain::refusal::Refusal;
 use cringle_proto_shim::control::FailureKind;
-use cringle_service::Error;
+use cringle_service::ServiceError;
 use cringle_service::bundle::BundleError;
 use cringle_service::supervisor::{ExecError, SupervisorError};
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ use std::io;
 use tonic::{Code, Status};
 
 /// The status of a use case that failed.
-pub(super) fn failed(error: &Error) -> Status {
+pub(super) fn failed(error: &ServiceError) -> Status {
     let mut code = code(error);
     if code == Code::Internal && is_exhausted(error) {
         code = Code::ResourceExhausted;
@@ -42,32 +42,38 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Status {
     Status::internal(format!("internal error: a task panicked: {text}"))
 }
 
-fn code(error: &Error) -> Code {
+fn code(error: &ServiceError) -> Code {
     match error {
-        Error::Refused(refusal) => refusal_code(refusal),
-        Error::NoSuchPod(_) | Error::NoSuchContainer(_) | Error::NoSuchImage(_) => Code::NotFound,
-        Error::AmbiguousId(_) => Code::InvalidArgument,
-        Error::PodExists { .. } | Error::ContainerExists { .. } => Code::AlreadyExists,
-        Error::Busy(_) => Code::Aborted,
-        Error::PodNotReady(_)
-        | Error::NotRunning(_)
-        | Error::PodPhase(_)
-        | Error::ContainerPhase(_) => Code::FailedPrecondition,
-        Error::NetworkPlan(_) => Code::Unavailable,
-        Error::Pull(error) => image::code(error),
-        Error::Bundle(error) => bundle_code(error),
-        Error::Supervisor { source, .. } | Error::Start { source, .. } => supervisor_code(source),
-        Error::Exec { source, .. } => exec_code(source),
-        Error::Joined(error) => code(error),
-        Error::Record { .. }
-        | Error::File { .. }
-        | Error::Holds(_)
-        | Error::Namespaces { .. }
-        | Error::Kernel { .. }
-        | Error::Cgroup(_)
-        | Error::Network(_)
-        | Error::Images { .. }
-        | Error::Panicked(_) => Code::Internal,
+        ServiceError::Refused(refusal) => refusal_code(refusal),
+        ServiceError::NoSuchPod(_)
+        | ServiceError::NoSuchContainer(_)
+        | ServiceError::NoSuchImage(_) => Code::NotFound,
+        ServiceError::AmbiguousId(_) => Code::InvalidArgument,
+        ServiceError::PodExists { .. } | ServiceError::ContainerExists { .. } => {
+            Code::AlreadyExists
+        }
+        ServiceError::Busy(_) => Code::Aborted,
+        ServiceError::PodNotReady(_)
+        | ServiceError::NotRunning(_)
+        | ServiceError::PodPhase(_)
+        | ServiceError::ContainerPhase(_) => Code::FailedPrecondition,
+        ServiceError::NetworkPlan(_) => Code::Unavailable,
+        ServiceError::Pull(error) => image::code(error),
+        ServiceError::Bundle(error) => bundle_code(error),
+        ServiceError::Supervisor { source, .. } | ServiceError::Start { source, .. } => {
+            supervisor_code(source)
+        }
+        ServiceError::Exec { source, .. } => exec_code(source),
+        ServiceError::Joined(error) => code(error),
+        ServiceError::Record { .. }
+        | ServiceError::File { .. }
+        | ServiceError::Holds(_)
+        | ServiceError::Namespaces { .. }
+        | ServiceError::Kernel { .. }
+        | ServiceError::Cgroup(_)
+        | ServiceError::Network(_)
+        | ServiceError::Images { .. }
+        | ServiceError::Panicked(_) => Code::Internal,
     }
 }
 
@@ -127,11 +133,11 @@ fn failure_code(kind: FailureKind) -> Code {
 }
 
 /// The word that a message must begin with for the kubelet to tell the user the reason (R-00d).
-fn prefix(error: &Error) -> Option<&'static str> {
-    if let Error::Joined(error) = error {
+fn prefix(error: &ServiceError) -> Option<&'static str> {
+    if let ServiceError::Joined(error) = error {
         return prefix(error);
     }
-    if let Error::Pull(error) = error { image::prefix(error) } else { None }
+    if let ServiceError::Pull(error) = error { image::prefix(error) } else { None }
 }
 
 /// Whether something failed because the machine has no more of it: then it is worth to try again, and no bug.
@@ -163,12 +169,12 @@ mod tests {
         PodId::from_bytes([1; 32])
     }
 
-    fn file(errno: Errno) -> Error {
+    fn file(errno: Errno) -> ServiceError {
         Error::file("write", "/x", errno.into())
     }
 
-    fn exec(source: ExecError) -> Error {
-        Error::Exec { container: ContainerId::from_bytes([2; 32]), source }
+    fn exec(source: ExecError) -> ServiceError {
+        ServiceError::Exec { container: ContainerId::from_bytes([2; 32]), source }
     }
 
     #[test]
@@ -178,13 +184,13 @@ mod tests {
             (Error::from(Refusal::invalid("a", "b")), Code::InvalidArgument),
             (Error::from(Refusal::Unsupported(text())), Code::Unimplemented),
             (Error::from(Refusal::WrongState(text())), Code::FailedPrecondition),
-            (Error::NoSuchPod(text()), Code::NotFound),
-            (Error::NoSuchContainer(text()), Code::NotFound),
-            (Error::NoSuchImage(text()), Code::NotFound),
-            (Error::AmbiguousId(text()), Code::InvalidArgument),
-            (Error::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
-            (Error::Busy(text()), Code::Aborted),
-            (Error::PodNotReady(pod()), Code::FailedPrecondition),
+            (ServiceError::NoSuchPod(text()), Code::NotFound),
+            (ServiceError::NoSuchContainer(text()), Code::NotFound),
+            (ServiceError::NoSuchImage(text()), Code::NotFound),
+            (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
+            (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
+            (ServiceError::Busy(text()), Code::Aborted),
+            (ServiceError::PodNotReady(pod()), Code::FailedPrecondition),
             (exec(ExecError::TimedOut), Code::DeadlineExceeded),
             (
                 exec(ExecError::NotExecuted { kind: FailureKind::Refused, text: text() }),
@@ -198,8 +204,8 @@ mod tests {
             (file(Errno::IO), Code::Internal),
             (file(Errno::NOSPC), Code::ResourceExhausted),
             (file(Errno::MFILE), Code::ResourceExhausted),
-            (Error::Joined(Arc::new(Error::Busy(text()))), Code::Aborted),
-            (Error::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
+            (ServiceError::Joined(Arc::new(ServiceError::Busy(text()))), Code::Aborted),
+            (ServiceError::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
         ] {
             assert_eq!(failed(&error).code(), expected, "{error:?}");
         }

@@ -1,7 +1,7 @@
 //! The image's account files, read through a mount of its layers that is attached nowhere and dies with its descriptor.
 //! They are foreign: resolved inside the image, plain files only, with a cap (CVE-2025-4437, CVE-2026-47262).
 
-use crate::Error;
+use crate::ServiceError;
 use cringle_domain::refusal::Refusal;
 use cringle_kernel::error::Result as KernelResult;
 use cringle_kernel::mount::{self, Attributes, Parameter};
@@ -23,8 +23,8 @@ pub(super) struct AccountFiles {
 }
 
 /// Reads them from an image whose layers are `lower`, the topmost first.
-pub(super) fn read(lower: &[PathBuf]) -> Result<AccountFiles, Error> {
-    let root = view(lower).map_err(|source| Error::kernel("look into the image", source))?;
+pub(super) fn read(lower: &[PathBuf]) -> Result<AccountFiles, ServiceError> {
+    let root = view(lower).map_err(|source| ServiceError::kernel("look into the image", source))?;
     Ok(AccountFiles {
         passwd: content(&root, "/etc/passwd")?,
         group: content(&root, "/etc/group")?,
@@ -53,16 +53,16 @@ fn lower_layer(layer: &Path) -> Option<Parameter> {
     Some(Parameter { key: c"lowerdir+".to_owned(), value: Some(value) })
 }
 
-fn content(root: &Root, path: &'static str) -> Result<Option<String>, Error> {
+fn content(root: &Root, path: &'static str) -> Result<Option<String>, ServiceError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let descriptor = match root.file(Path::new(path), flags) {
         Ok(descriptor) => descriptor,
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(Error::kernel(format!("open the image's {path}"), source)),
+        Err(source) => return Err(ServiceError::kernel(format!("open the image's {path}"), source)),
     };
     let unusable = |problem: &str| Refusal::invalid("image", format!("its {path} {problem}"));
     let found = rustix::fs::fstat(&descriptor)
-        .map_err(|errno| Error::file("look at the image's", path, errno.into()))?;
+        .map_err(|errno| ServiceError::file("look at the image's", path, errno.into()))?;
     if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
         return Err(unusable("is no plain file").into());
     }
@@ -70,7 +70,7 @@ fn content(root: &Root, path: &'static str) -> Result<Option<String>, Error> {
     std::fs::File::from(descriptor)
         .take(FILE_LIMIT + 1)
         .read_to_end(&mut content)
-        .map_err(|source| Error::file("read the image's", path, source))?;
+        .map_err(|source| ServiceError::file("read the image's", path, source))?;
     if content.len() as u64 > FILE_LIMIT {
         return Err(unusable("is larger than 10 MiB").into());
     }
@@ -113,7 +113,7 @@ mod tests {
         let fifo = one.path().join("etc/group");
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, FileType::Fifo, 0o600.into(), 0).unwrap();
         let error = read(&[one.path().to_owned()]).unwrap_err();
-        assert!(matches!(error, Error::Refused(_)), "{error}");
+        assert!(matches!(error, ServiceError::Refused(_)), "{error}");
     }
 
     #[test]
@@ -122,6 +122,6 @@ mod tests {
         let file =
             std::fs::OpenOptions::new().write(true).open(one.path().join("etc/passwd")).unwrap();
         file.set_len(8 << 30).unwrap();
-        assert!(matches!(read(&[one.path().to_owned()]).unwrap_err(), Error::Refused(_)));
+        assert!(matches!(read(&[one.path().to_owned()]).unwrap_err(), ServiceError::Refused(_)));
     }
 }

@@ -1,11 +1,11 @@
 //! CreateContainer: everything decided and laid out, no process yet.
 
-use super::places::Subject;
 use super::account;
+use super::places::Subject;
 use crate::claims::{Claim, Ticket};
 use crate::pod::Pod;
 use crate::service::ContainerName;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::id::ContainerId;
 use cringle_domain::namespaces::ContainerPid;
@@ -28,7 +28,7 @@ impl Service {
         self: &Arc<Self>,
         pod: &str,
         spec: ContainerSpec,
-    ) -> Result<ContainerId, Error> {
+    ) -> Result<ContainerId, ServiceError> {
         let pod = self.find_ready_pod(pod)?;
         let name = (pod.pod_id().clone(), spec.metadata.clone());
         loop {
@@ -41,7 +41,7 @@ impl Service {
                     Some(result) => result?,
                     None => continue,
                 },
-                Claim::Conflict => return Err(Error::Busy(display_name(&spec))),
+                Claim::Conflict => return Err(ServiceError::Busy(display_name(&spec))),
             };
             if let Ok(container) = self.containers.find(id.as_str()) {
                 container.hand_over();
@@ -55,7 +55,7 @@ impl Service {
         &self,
         name: &ContainerName,
         spec: &ContainerSpec,
-    ) -> Result<Option<ContainerId>, Error> {
+    ) -> Result<Option<ContainerId>, ServiceError> {
         let Some(container) = self.containers.named(name) else { return Ok(None) };
         let record = container.record();
         if matches!(record.phase, ContainerPhase::Removing) {
@@ -65,7 +65,10 @@ impl Service {
         if created && record.spec == *spec && container.hand_over() {
             return Ok(Some(record.id.clone()));
         }
-        Err(Error::ContainerExists { name: display_name(spec), container: record.id.clone() })
+        Err(ServiceError::ContainerExists {
+            name: display_name(spec),
+            container: record.id.clone(),
+        })
     }
 
     async fn create_claimed(
@@ -73,7 +76,7 @@ impl Service {
         pod: Arc<Pod>,
         spec: ContainerSpec,
         ticket: CreateTicket,
-    ) -> Result<ContainerId, Error> {
+    ) -> Result<ContainerId, ServiceError> {
         let service = Arc::clone(self);
         crate::detached::detached(async move {
             let made = service.make_container(&pod, spec).await;
@@ -82,7 +85,11 @@ impl Service {
         .await
     }
 
-    async fn make_container(&self, pod: &Pod, spec: ContainerSpec) -> Result<ContainerId, Error> {
+    async fn make_container(
+        &self,
+        pod: &Pod,
+        spec: ContainerSpec,
+    ) -> Result<ContainerId, ServiceError> {
         let _open = pod.gate.read().await;
         let pod = pod.record();
         self.find_ready_pod(pod.id.as_str())?;
@@ -90,7 +97,7 @@ impl Service {
         let image = self
             .images
             .resolve(&spec.image.reference)
-            .ok_or_else(|| Error::NoSuchImage(spec.image.reference.clone()))?;
+            .ok_or_else(|| ServiceError::NoSuchImage(spec.image.reference.clone()))?;
         let spec = self.with_target(&pod, spec)?;
         let subject = Subject { pod: &pod, spec: &spec, image: &image, id: &id };
         let plan = self.plan_container(subject)?;
@@ -112,7 +119,7 @@ impl Service {
         &self,
         pod: &PodRecord,
         mut spec: ContainerSpec,
-    ) -> Result<ContainerSpec, Error> {
+    ) -> Result<ContainerSpec, ServiceError> {
         if let ContainerPid::Target(target) = &spec.security.pid {
             let field = "linux.security_context.namespace_options.target_id";
             let found = self.containers.find(target).ok().map(|container| container.record());
@@ -125,7 +132,7 @@ impl Service {
         Ok(spec)
     }
 
-    fn plan_container(&self, subject: Subject<'_>) -> Result<ContainerPlan, Error> {
+    fn plan_container(&self, subject: Subject<'_>) -> Result<ContainerPlan, ServiceError> {
         let lower = self.images.lower_directories(&subject.image.record);
         let files = account::read(&lower)?;
         self.plan_with(subject, &files)

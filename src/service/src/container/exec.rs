@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::supervisor::{ExecOutput, Supervisor};
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::refusal::Refusal;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ impl Service {
         id: &str,
         command: Vec<String>,
         timeout: Option<Duration>,
-    ) -> Result<ExecOutput, Error> {
+    ) -> Result<ExecOutput, ServiceError> {
         if command.is_empty() {
             return Err(Refusal::invalid("cmd", "is empty").into());
         }
@@ -30,16 +30,18 @@ impl Service {
         let supervisor = self.running_supervisor(&container)?;
         let bundle = self.layout.bundle(container.container_id());
         let process = crate::bundle::exec_process(&bundle, command)?;
-        supervisor
-            .exec_sync(&process, timeout, OUTPUT_LIMIT)
-            .await
-            .map_err(|source| Error::Exec { container: container.container_id().clone(), source })
+        supervisor.exec_sync(&process, timeout, OUTPUT_LIMIT).await.map_err(|source| {
+            ServiceError::Exec { container: container.container_id().clone(), source }
+        })
     }
 
     /// The shim of a container that runs.
-    pub(crate) fn running_supervisor(&self, container: &Container) -> Result<Supervisor, Error> {
+    pub(crate) fn running_supervisor(
+        &self,
+        container: &Container,
+    ) -> Result<Supervisor, ServiceError> {
         let runs = matches!(container.record().phase, ContainerPhase::Running { .. });
         let supervisor = container.supervisor().filter(|_| runs);
-        supervisor.ok_or_else(|| Error::NotRunning(container.container_id().clone()))
+        supervisor.ok_or_else(|| ServiceError::NotRunning(container.container_id().clone()))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Container;
 use super::places::Subject;
-use crate::{Error, Service, bundle};
+use crate::{Service, ServiceError, bundle};
 use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use cringle_domain::id::ContainerId;
 use cringle_domain::image::Image;
@@ -18,21 +18,23 @@ impl Service {
         &self,
         subject: Subject<'_>,
         plan: &ContainerPlan,
-    ) -> Result<Container, Error> {
+    ) -> Result<Container, ServiceError> {
         let Subject { pod, spec, image, id } = subject;
         let directory = self.layout.bundle(id);
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
-            .map_err(|source| Error::file("make", directory.clone(), source))?;
+            .map_err(|source| ServiceError::file("make", directory.clone(), source))?;
         bundle::write(&directory, plan)?;
         for volume in &plan.volumes {
             make_volume(volume)?;
         }
         let key = SnapshotKey::from(id);
-        self.images.snapshots().prepare(&key, &image.record).map_err(|source| Error::Images {
-            action: format!("make the writable layer of container {id}"),
-            source,
+        self.images.snapshots().prepare(&key, &image.record).map_err(|source| {
+            ServiceError::Images {
+                action: format!("make the writable layer of container {id}"),
+                source,
+            }
         })?;
         let record = ContainerRecord {
             id: id.clone(),
@@ -58,7 +60,10 @@ impl Service {
             crate::teardown::remove_tree(&self.layout.bundle(id)),
             crate::teardown::remove_tree(&self.layout.container_volumes(id)),
             self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
-                Error::Images { action: format!("remove the writable layer of {id}"), source }
+                ServiceError::Images {
+                    action: format!("remove the writable layer of {id}"),
+                    source,
+                }
             }),
         ];
         for error in cleared.into_iter().filter_map(Result::err) {
@@ -68,11 +73,11 @@ impl Service {
 }
 
 /// Makes a directory that backs a volume of the image, with the owner that the plan gives it.
-fn make_volume(volume: &VolumeDirectory) -> Result<(), Error> {
+fn make_volume(volume: &VolumeDirectory) -> Result<(), ServiceError> {
     let path = &volume.directory;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.and_then(|()| std::os::unix::fs::chown(path, Some(volume.user), Some(volume.group)))
-        .map_err(|source| Error::file("make volume", path, source))
+        .map_err(|source| ServiceError::file("make volume", path, source))
 }
 
 /// The image with its digest: what clients are shown as `image_ref`.

@@ -1,7 +1,7 @@
 //! Looking at containers: the last published records, without waiting.
 
 use super::Container;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use cringle_domain::id::PodId;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ impl Service {
     ///
     /// # Errors
     /// If there is none that clients may see.
-    pub fn container(&self, id: &str) -> Result<Arc<ContainerRecord>, Error> {
+    pub fn container(&self, id: &str) -> Result<Arc<ContainerRecord>, ServiceError> {
         let record = self.containers.find(id)?.record();
         if is_visible(&record.phase) {
             Ok(record)
         } else {
-            Err(Error::NoSuchContainer(id.to_owned()))
+            Err(ServiceError::NoSuchContainer(id.to_owned()))
         }
     }
 

@@ -1,6 +1,6 @@
 //! ReopenContainerLog: the kubelet renamed the file, the shim opens a new one.
 
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use std::sync::Arc;
 
 impl Service {
@@ -8,12 +8,12 @@ impl Service {
     ///
     /// # Errors
     /// If the container does not run (then no file is made), or the file cannot be opened.
-    pub async fn reopen_log(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+    pub async fn reopen_log(self: &Arc<Self>, id: &str) -> Result<(), ServiceError> {
         let container = self.containers.find(id)?;
         let supervisor = self.running_supervisor(&container)?;
         supervisor
             .reopen_log()
             .await
-            .map_err(|source| Error::Supervisor { container: id.to_owned(), source })
+            .map_err(|source| ServiceError::Supervisor { container: id.to_owned(), source })
     }
 }

@@ -1,7 +1,7 @@
 //! What the planner needs besides the request: where the pod's things are, and the devices that the request means.
 
 use super::account::AccountFiles;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::id::ContainerId;
 use cringle_domain::image::Image;
@@ -30,12 +30,12 @@ impl Service {
         &self,
         subject: Subject<'_>,
         files: &AccountFiles,
-    ) -> Result<ContainerPlan, Error> {
+    ) -> Result<ContainerPlan, ServiceError> {
         let Subject { pod, spec, image, .. } = subject;
         let privileged = spec.security.privilege == Privilege::Privileged;
         let host_devices = if privileged { all_devices()? } else { Vec::new() };
         let requested = spec.devices.iter().map(|request| devices_at(&request.host_path));
-        let requested_devices = requested.collect::<Result<Vec<_>, Error>>()?;
+        let requested_devices = requested.collect::<Result<Vec<_>, ServiceError>>()?;
         let places = self.places(subject)?;
         let input = ContainerInput {
             pod: &pod.spec,
@@ -51,7 +51,7 @@ impl Service {
         Ok(planner::plan_container(&input)?)
     }
 
-    fn places(&self, subject: Subject<'_>) -> Result<Places, Error> {
+    fn places(&self, subject: Subject<'_>) -> Result<Places, ServiceError> {
         let Subject { pod, spec, id, .. } = subject;
         let directory = self.layout.pod_directory(&pod.id);
         let own_network = pod.spec.namespaces.network == Sharing::Pod;
@@ -76,7 +76,7 @@ impl Service {
         &self,
         pod: &PodRecord,
         spec: &ContainerSpec,
-    ) -> Result<Option<PathBuf>, Error> {
+    ) -> Result<Option<PathBuf>, ServiceError> {
         let pid = match &spec.security.pid {
             ContainerPid::Pod => match &pod.phase {
                 PodPhase::Ready { reaper: Some(reaper), .. } => reaper.pid,
@@ -96,7 +96,9 @@ impl Service {
                     ContainerPhase::Creating
                     | ContainerPhase::Created
                     | ContainerPhase::Exited { .. }
-                    | ContainerPhase::Removing => return Err(Error::NotRunning(target.clone())),
+                    | ContainerPhase::Removing => {
+                        return Err(ServiceError::NotRunning(target.clone()));
+                    }
                 }
             }
             ContainerPid::Container | ContainerPid::Node | ContainerPid::Target(_) => {
@@ -107,12 +109,12 @@ impl Service {
     }
 }
 
-fn all_devices() -> Result<Vec<HostDevice>, Error> {
-    let found = device::all().map_err(|source| Error::kernel("list the host's devices", source))?;
+fn all_devices() -> Result<Vec<HostDevice>, ServiceError> {
+    let found = device::all().map_err(|source| ServiceError::kernel("list the host's devices", source))?;
     Ok(found.into_iter().map(described).collect())
 }
 
-fn devices_at(path: &std::path::Path) -> Result<Vec<HostDevice>, Error> {
+fn devices_at(path: &std::path::Path) -> Result<Vec<HostDevice>, ServiceError> {
     let found = device::at(path).map_err(|error| {
         let problem = format!("device \"{}\": {}", path.display(), crate::error::chain(&error));
         Refusal::invalid("devices.host_path", problem)

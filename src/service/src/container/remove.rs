@@ -1,7 +1,7 @@
 //! RemoveContainer: a container gone, its log file kept. Success on one that is gone.
 
 use super::Container;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerEvent;
 use cringle_domain::snapshot::SnapshotKey;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ impl Service {
     ///
     /// # Errors
     /// If something would not go; then it is still there, and the next call goes on.
-    pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+    pub async fn remove_container(self: &Arc<Self>, id: &str) -> Result<(), ServiceError> {
         let container = match self.containers.find(id) {
             Ok(container) => container,
-            Err(Error::NoSuchContainer(_)) => return Ok(()),
+            Err(ServiceError::NoSuchContainer(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let service = Arc::clone(self);
@@ -26,7 +26,7 @@ impl Service {
     pub(crate) async fn remove_found_container(
         &self,
         container: &Arc<Container>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ServiceError> {
         let _operation = container.operation.lock().await;
         self.stop_found_container(container, Duration::ZERO).await?;
         container.tracked.advance(ContainerEvent::RemoveOrdered).await?;
@@ -34,7 +34,7 @@ impl Service {
     }
 
     /// Takes away everything that the record of a container names, then the record. Idempotent.
-    pub(crate) async fn dissolve(&self, container: &Container) -> Result<(), Error> {
+    pub(crate) async fn dissolve(&self, container: &Container) -> Result<(), ServiceError> {
         let id = container.container_id();
         if let Some(supervisor) = container.supervisor() {
             if let Err(error) = supervisor.delete().await {
@@ -47,14 +47,16 @@ impl Service {
         self.remove_cgroup(&container.record().cgroup)?;
         crate::teardown::remove_tree(&self.layout.bundle(id))?;
         crate::teardown::remove_tree(&self.layout.container_volumes(id))?;
-        self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| Error::Images {
-            action: format!("remove the writable layer of container {id}"),
-            source,
+        self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
+            ServiceError::Images {
+                action: format!("remove the writable layer of container {id}"),
+                source,
+            }
         })?;
         container
             .tracked
             .forget()
-            .map_err(|source| Error::file("remove record", container.tracked.path(), source))?;
+            .map_err(|source| ServiceError::file("remove record", container.tracked.path(), source))?;
         self.containers.remove(container);
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::Container;
 use crate::supervisor::{
     Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode,
 };
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRefusal};
 use cringle_domain::process::{Exit, ProcessIdentity};
 use cringle_domain::spec::Terminal;
@@ -16,7 +16,7 @@ impl Service {
     /// # Errors
     /// If it is not in that phase, its pod is not ready, or the program cannot be started; then it is exited, and its
     /// status says why.
-    pub async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+    pub async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), ServiceError> {
         let container = self.containers.find(id)?;
         let service = Arc::clone(self);
         crate::detached::detached(async move { service.start_found_container(&container).await })
@@ -26,12 +26,12 @@ impl Service {
     async fn start_found_container(
         self: &Arc<Self>,
         container: &Arc<Container>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ServiceError> {
         let _operation = container.operation.lock().await;
         let record = container.record();
         if !matches!(record.phase, ContainerPhase::Created) {
             let (container, phase) = (record.id.clone(), record.phase.name());
-            return Err(Error::ContainerPhase(ContainerRefusal { container, phase }));
+            return Err(ServiceError::ContainerPhase(ContainerRefusal { container, phase }));
         }
         let pod = self.find_ready_pod(record.pod.as_str())?;
         let _open = pod.gate.read().await;
@@ -44,7 +44,7 @@ impl Service {
                 Ok(())
             }
             Err(source) => {
-                let failed = Error::Start { container: record.id.clone(), source };
+                let failed = ServiceError::Start { container: record.id.clone(), source };
                 self.note_failed_start(container, &failed).await?;
                 Err(failed)
             }
@@ -90,7 +90,11 @@ impl Service {
         vec![RootfsMount::overlay(&active, self.settings.writes)]
     }
 
-    async fn note_failed_start(&self, container: &Container, error: &Error) -> Result<(), Error> {
+    async fn note_failed_start(
+        &self,
+        container: &Container,
+        error: &ServiceError,
+    ) -> Result<(), ServiceError> {
         let record = container.record();
         self.end_shim(&record.id).await?;
         let cause = std::error::Error::source(error).map_or_else(String::new, crate::error::chain);
@@ -109,17 +113,18 @@ impl Service {
                 Some(exit) => exit,
                 None => service.lost_shim(&container).await,
             };
-            let recorded = service.record_exit(&container, exit).await;
-            // The record is kept: the shim may forget its own. If it is gone it has.
-            if recorded.is_ok() && supervisor.acknowledge_exit().await.is_err() {}
-            if let Err(error) = recorded {
-                let error = crate::error::chain(&error);
-                tracing::error!(container = %container.container_id(), error, "exit not recorded");
+            match service.record_exit(&container, exit).await {
+                // Our record is kept, so the shim may forget its own; if it is gone already it has.
+                Ok(()) => drop(supervisor.acknowledge_exit().await),
+                Err(error) => {
+                    let error = crate::error::chain(&error);
+                    tracing::error!(container = %container.container_id(), error, "exit not recorded");
+                }
             }
         });
     }
 
-    async fn record_exit(&self, container: &Container, exit: Exit) -> Result<(), Error> {
+    async fn record_exit(&self, container: &Container, exit: Exit) -> Result<(), ServiceError> {
         container.tracked.advance(ContainerEvent::Exited(exit)).await?;
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! StopContainer: an order to the shim, which owns the timer; then waiting for the exit.
 
 use super::Container;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerEvent, ContainerPhase};
 use cringle_domain::id::ContainerId;
 use cringle_domain::process::{Exit, Outcome};
@@ -17,10 +17,14 @@ impl Service {
     ///
     /// # Errors
     /// If it will not end.
-    pub async fn stop_container(self: &Arc<Self>, id: &str, grace: Duration) -> Result<(), Error> {
+    pub async fn stop_container(
+        self: &Arc<Self>,
+        id: &str,
+        grace: Duration,
+    ) -> Result<(), ServiceError> {
         let container = match self.containers.find(id) {
             Ok(container) => container,
-            Err(Error::NoSuchContainer(_)) => return Ok(()),
+            Err(ServiceError::NoSuchContainer(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let service = Arc::clone(self);
@@ -34,7 +38,7 @@ impl Service {
         &self,
         container: &Container,
         grace: Duration,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ServiceError> {
         if !is_running(container) {
             return Ok(());
         }
@@ -70,10 +74,10 @@ impl Service {
     }
 
     /// Ends what is left of a container's shim and processes; success if nothing is.
-    pub(crate) async fn end_shim(&self, id: &ContainerId) -> Result<(), Error> {
+    pub(crate) async fn end_shim(&self, id: &ContainerId) -> Result<(), ServiceError> {
         crate::supervisor::end(&self.layout.bundle(id))
             .await
-            .map_err(|source| Error::Supervisor { container: id.to_string(), source })
+            .map_err(|source| ServiceError::Supervisor { container: id.to_string(), source })
     }
 
     /// The exit that the shim left on record, if it did.

@@ -1,6 +1,6 @@
 //! UpdateContainerResources: new limits for a container that is created or runs, all of them or none.
 
-use crate::{Error, Service, bundle};
+use crate::{Service, ServiceError, bundle};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRefusal};
 use cringle_domain::resources::Resources;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ impl Service {
         self: &Arc<Self>,
         id: &str,
         change: Resources,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ServiceError> {
         let container = self.containers.find(id)?;
         let service = Arc::clone(self);
         crate::detached::detached(async move {
@@ -25,9 +25,8 @@ impl Service {
                 ContainerPhase::Running { .. } => {
                     let supervisor = service.running_supervisor(&container)?;
                     let resources = bundle::resources(&merged)?;
-                    supervisor.update(&resources).await.map_err(|source| Error::Supervisor {
-                        container: record.id.to_string(),
-                        source,
+                    supervisor.update(&resources).await.map_err(|source| {
+                        ServiceError::Supervisor { container: record.id.to_string(), source }
                     })?;
                 }
                 ContainerPhase::Created => {
@@ -37,7 +36,10 @@ impl Service {
                 | ContainerPhase::Exited { .. }
                 | ContainerPhase::Removing => {
                     let (container, phase) = (record.id.clone(), record.phase.name());
-                    return Err(Error::ContainerPhase(ContainerRefusal { container, phase }));
+                    return Err(ServiceError::ContainerPhase(ContainerRefusal {
+                        container,
+                        phase,
+                    }));
                 }
             }
             container.tracked.advance(ContainerEvent::Limited(merged)).await?;

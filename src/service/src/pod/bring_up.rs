@@ -1,7 +1,7 @@
 //! Bringing a pod up: every hold noted, then taken in order; and taking a half-made one away again.
 
 use super::{Hold, Pod, files, namespaces, reaper};
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::namespaces::{PodPid, Sharing};
 use cringle_domain::pod::PodEvent;
@@ -15,7 +15,7 @@ impl Service {
         self: &Arc<Self>,
         pod: &Arc<Pod>,
         planned: Vec<Hold>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), ServiceError> {
         let record = pod.record();
         let mut journal = pod.holds.lock().await;
         journal.note(planned, &self.host.boot)?;
@@ -40,7 +40,7 @@ impl Service {
         Ok(())
     }
 
-    async fn attach(&self, attachment: &AttachmentRecord) -> Result<Vec<IpAddr>, Error> {
+    async fn attach(&self, attachment: &AttachmentRecord) -> Result<Vec<IpAddr>, ServiceError> {
         Ok(self.network.add(attachment).await?.addresses)
     }
 

@@ -1,6 +1,6 @@
 //! The files that a pod's containers share: resolver settings, host name, hosts.
 
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::namespaces::Sharing;
 use cringle_domain::plan::PodPlan;
 use cringle_domain::planner::{self, HostFiles, PlanSettings, files};
@@ -15,21 +15,21 @@ use std::path::Path;
 const FILE_LIMIT: u64 = 1 << 20;
 
 /// Plans a pod over what the host has.
-pub(super) fn plan(spec: &PodSpec, settings: &PlanSettings) -> Result<PodPlan, Error> {
+pub(super) fn plan(spec: &PodSpec, settings: &PlanSettings) -> Result<PodPlan, ServiceError> {
     let hostname = cringle_kernel::uts::hostname()
-        .map_err(|source| Error::kernel("read the host's name", source))?;
+        .map_err(|source| ServiceError::kernel("read the host's name", source))?;
     let resolv_conf = copy_of(Path::new("/etc/resolv.conf"))?;
     let host = HostFiles { hostname: &hostname, resolv_conf: &resolv_conf };
     Ok(planner::plan_pod(spec, &host, settings)?)
 }
 
 /// Makes the pod's directory and writes what is known before there is a network.
-pub(super) fn write(service: &Service, record: &PodRecord) -> Result<(), Error> {
+pub(super) fn write(service: &Service, record: &PodRecord) -> Result<(), ServiceError> {
     let directory = service.layout.pod_directory(&record.id);
     std::fs::DirBuilder::new()
         .mode(0o700)
         .create(&directory)
-        .map_err(|source| Error::file("make", directory.clone(), source))?;
+        .map_err(|source| ServiceError::file("make", directory.clone(), source))?;
     write_new(&directory.join("resolv.conf"), &record.plan.resolv_conf)?;
     write_new(&directory.join("hostname"), &files::hostname_file(&record.plan.hostname))
 }
@@ -39,7 +39,7 @@ pub(super) fn write_hosts(
     service: &Service,
     record: &PodRecord,
     addresses: &[IpAddr],
-) -> Result<(), Error> {
+) -> Result<(), ServiceError> {
     let content = match record.spec.namespaces.network {
         Sharing::Node => copy_of(Path::new("/etc/hosts"))?,
         Sharing::Pod => files::hosts(&record.plan.hostname, addresses),
@@ -48,24 +48,24 @@ pub(super) fn write_hosts(
 }
 
 /// The content of a file of the host, up to a limit; one that is not there is empty.
-fn copy_of(path: &Path) -> Result<String, Error> {
+fn copy_of(path: &Path) -> Result<String, ServiceError> {
     let mut content = Vec::new();
     let read =
         std::fs::File::open(path).and_then(|file| file.take(FILE_LIMIT).read_to_end(&mut content));
     match read {
         Ok(_) => Ok(String::from_utf8_lossy(&content).into_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        Err(source) => Err(Error::file("read", path, source)),
+        Err(source) => Err(ServiceError::file("read", path, source)),
     }
 }
 
 /// A new file in a directory of our own needs no replacement.
-fn write_new(path: &Path, content: &str) -> Result<(), Error> {
+fn write_new(path: &Path, content: &str) -> Result<(), ServiceError> {
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o644)
         .open(path)
         .and_then(|mut file| file.write_all(content.as_bytes()))
-        .map_err(|source| Error::file("write", path, source))
+        .map_err(|source| ServiceError::file("write", path, source))
 }

@@ -1,7 +1,7 @@
 //! Looking at pods: the last published records, without waiting.
 
 use super::Pod;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::pod::{PodPhase, PodRecord};
 use std::sync::Arc;
 
@@ -17,14 +17,18 @@ impl Service {
     ///
     /// # Errors
     /// If there is none that clients may see.
-    pub fn pod(&self, id: &str) -> Result<Arc<PodRecord>, Error> {
+    pub fn pod(&self, id: &str) -> Result<Arc<PodRecord>, ServiceError> {
         let record = self.pods.find(id)?.record();
-        if is_visible(&record.phase) { Ok(record) } else { Err(Error::NoSuchPod(id.to_owned())) }
+        if is_visible(&record.phase) {
+            Ok(record)
+        } else {
+            Err(ServiceError::NoSuchPod(id.to_owned()))
+        }
     }
 
-    pub(crate) fn find_ready_pod(&self, id: &str) -> Result<Arc<Pod>, Error> {
+    pub(crate) fn find_ready_pod(&self, id: &str) -> Result<Arc<Pod>, ServiceError> {
         let pod = self.pods.find(id)?;
-        if pod.is_ready() { Ok(pod) } else { Err(Error::PodNotReady(pod.pod_id().clone())) }
+        if pod.is_ready() { Ok(pod) } else { Err(ServiceError::PodNotReady(pod.pod_id().clone())) }
     }
 }
 

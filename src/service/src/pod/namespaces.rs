@@ -2,14 +2,14 @@
 //! another namespace.
 
 use super::Hold;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::namespaces::Sharing;
 use cringle_domain::pod::PodRecord;
 use cringle_kernel::error::{Result as KernelResult, SystemError};
 use cringle_kernel::namespace::{self, Namespaces};
 use cringle_kernel::{pin, sysctl, uts};
 use cringle_store::holds::Holds;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 
 /// What the thread is to do. Everything is decided; it only executes.
@@ -26,10 +26,10 @@ pub(super) async fn make(
     service: &Service,
     record: &PodRecord,
     journal: &Holds<Hold>,
-) -> Result<(), Error> {
+) -> Result<(), ServiceError> {
     let orders = plan(service, record);
     if !orders.pins.is_empty() {
-        let failed = |source| Error::Namespaces { pod: record.id.clone(), source };
+        let failed = |source| ServiceError::Namespaces { pod: record.id.clone(), source };
         let hold = journal.noted().iter().find(|hold| matches!(hold, Hold::Network | Hold::Ipc));
         if let Some(hold) = hold {
             journal.take(hold, run_on_own_thread(orders)).await.map_err(failed)?;
@@ -37,7 +37,7 @@ pub(super) async fn make(
     }
     if record.spec.namespaces.ipc == Sharing::Pod {
         let shm = service.layout.pod_directory(&record.id).join("shm");
-        journal.take(&Hold::Shm, async { mount_shm(shm) }).await?;
+        journal.take(&Hold::Shm, async { mount_shm(&shm) }).await?;
     }
     Ok(())
 }
@@ -85,10 +85,10 @@ fn execute(orders: &Orders) -> KernelResult<()> {
 }
 
 /// 64 MiB as everywhere in the field; the pages are charged to the containers that write them.
-fn mount_shm(path: PathBuf) -> Result<(), Error> {
+fn mount_shm(path: &Path) -> Result<(), ServiceError> {
     std::fs::DirBuilder::new()
         .create(&path)
-        .map_err(|source| Error::file("make", path.clone(), source))?;
+        .map_err(|source| ServiceError::file("make", path, source))?;
     pin::mount_tmpfs(&path, "mode=1777,size=67108864")
-        .map_err(|source| Error::kernel(format!("mount \"{}\"", path.display()), source))
+        .map_err(|source| ServiceError::kernel(format!("mount \"{}\"", path.display()), source))
 }

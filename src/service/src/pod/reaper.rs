@@ -2,7 +2,7 @@
 
 use crate::pod::Pod;
 use crate::supervisor::{Launch, LogTarget, Supervisor, TerminalMode};
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::pod::Downfall;
 use cringle_domain::pod::PodRecord;
 use cringle_domain::process::ProcessIdentity;
@@ -15,11 +15,11 @@ use std::time::Duration;
 pub(super) async fn start(
     service: &Service,
     record: &PodRecord,
-) -> Result<(Supervisor, ProcessIdentity), Error> {
+) -> Result<(Supervisor, ProcessIdentity), ServiceError> {
     let bundle = service.layout.reaper_bundle(&record.id);
     std::fs::DirBuilder::new()
         .create(&bundle)
-        .map_err(|source| Error::file("make", bundle.clone(), source))?;
+        .map_err(|source| ServiceError::file("make", bundle.clone(), source))?;
     let cgroup = service.cgroup_of(record, &format!("{}-reaper", record.id));
     let spec = crate::bundle::reaper_spec(&record.id, &cgroup)?;
     crate::bundle::write_new(&bundle.join("config.json"), &spec)?;
@@ -32,7 +32,7 @@ pub(super) async fn start(
         rootfs: Vec::new(),
     };
     let failed =
-        |source| Error::Supervisor { container: format!("{} (reaper)", record.id), source };
+        |source| ServiceError::Supervisor { container: format!("{} (reaper)", record.id), source };
     let supervisor = Supervisor::launch(&service.shim, &launch).await.map_err(failed)?;
     supervisor.create(&launch).await.map_err(failed)?;
     let process = supervisor.start().await.map_err(failed)?;
@@ -44,7 +44,10 @@ const SHIM_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Service {
     /// Connects to the reaper of a pod that an earlier run of the daemon made, if it has one.
-    pub(crate) async fn follow_found_reaper(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Error> {
+    pub(crate) async fn follow_found_reaper(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+    ) -> Result<(), ServiceError> {
         if !pod.holds.lock().await.noted().contains(&super::Hold::Reaper) {
             return Ok(());
         }
@@ -80,8 +83,9 @@ impl Service {
 }
 
 /// Ends a reaper and its shim; success if they are gone.
-pub(crate) async fn end(bundle: &Path) -> Result<(), Error> {
-    crate::supervisor::end(bundle)
-        .await
-        .map_err(|source| Error::Supervisor { container: bundle.display().to_string(), source })
+pub(crate) async fn end(bundle: &Path) -> Result<(), ServiceError> {
+    crate::supervisor::end(bundle).await.map_err(|source| ServiceError::Supervisor {
+        container: bundle.display().to_string(),
+        source,
+    })
 }

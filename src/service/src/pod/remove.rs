@@ -1,7 +1,7 @@
 //! RemovePodSandbox: a pod and its containers gone. Success on a pod that is gone.
 
 use super::Pod;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::pod::PodEvent;
 use std::sync::Arc;
 
@@ -10,17 +10,20 @@ impl Service {
     ///
     /// # Errors
     /// If something would not go; then the pod is still there, and the next call goes on.
-    pub async fn remove_pod(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+    pub async fn remove_pod(self: &Arc<Self>, id: &str) -> Result<(), ServiceError> {
         let pod = match self.pods.find(id) {
             Ok(pod) => pod,
-            Err(Error::NoSuchPod(_)) => return Ok(()),
+            Err(ServiceError::NoSuchPod(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let service = Arc::clone(self);
         crate::detached::detached(async move { service.remove_found_pod(&pod).await }).await
     }
 
-    pub(crate) async fn remove_found_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Error> {
+    pub(crate) async fn remove_found_pod(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+    ) -> Result<(), ServiceError> {
         self.stop_found_pod(pod).await?;
         for container in self.containers_of(pod.pod_id()) {
             self.remove_found_container(&container).await?;
@@ -30,10 +33,10 @@ impl Service {
     }
 
     /// Deletes the record of a pod that holds nothing any more.
-    pub(crate) fn forget_pod(&self, pod: &Pod) -> Result<(), Error> {
+    pub(crate) fn forget_pod(&self, pod: &Pod) -> Result<(), ServiceError> {
         pod.tracked
             .forget()
-            .map_err(|source| Error::file("remove record", pod.tracked.path(), source))?;
+            .map_err(|source| ServiceError::file("remove record", pod.tracked.path(), source))?;
         self.pods.remove(pod);
         self.parents.tidy();
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::{Pod, display_name, files, plan_holds};
 use crate::claims::{Claim, Ticket};
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::id::PodId;
 use cringle_domain::namespaces::Sharing;
@@ -21,7 +21,7 @@ impl Service {
     ///
     /// # Errors
     /// If the spec is refused, a pod of that name is there, or something could not be made; then nothing is left.
-    pub async fn run_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, Error> {
+    pub async fn run_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
         self.require_known_handler(&spec.runtime_handler)?;
         loop {
             let id = match self.pod_claims.claim(&spec.metadata, spec.clone()) {
@@ -35,7 +35,7 @@ impl Service {
                     Some(result) => result?,
                     None => continue,
                 },
-                Claim::Conflict => return Err(Error::Busy(display_name(&spec.metadata))),
+                Claim::Conflict => return Err(ServiceError::Busy(display_name(&spec.metadata))),
             };
             if let Ok(pod) = self.pods.find(id.as_str()) {
                 pod.hand_over();
@@ -48,7 +48,7 @@ impl Service {
     ///
     /// # Errors
     /// If there is none of that name.
-    pub fn require_known_handler(&self, handler: &str) -> Result<(), Error> {
+    pub fn require_known_handler(&self, handler: &str) -> Result<(), ServiceError> {
         match handler {
             "" | "cringle" => Ok(()),
             other => {
@@ -59,7 +59,7 @@ impl Service {
     }
 
     /// The pod of that name, if it was made for this very request and nobody had the answer.
-    fn parked_pod(&self, spec: &PodSpec) -> Result<Option<PodId>, Error> {
+    fn parked_pod(&self, spec: &PodSpec) -> Result<Option<PodId>, ServiceError> {
         let Some(pod) = self.pods.named(&spec.metadata) else { return Ok(None) };
         let record = pod.record();
         if matches!(record.phase, PodPhase::Removing) {
@@ -69,14 +69,14 @@ impl Service {
             return Ok(Some(record.id.clone()));
         }
         let name = display_name(&spec.metadata);
-        Err(Error::PodExists { name, pod: record.id.clone() })
+        Err(ServiceError::PodExists { name, pod: record.id.clone() })
     }
 
     async fn run_claimed(
         self: &Arc<Self>,
         spec: PodSpec,
         ticket: RunTicket,
-    ) -> Result<PodId, Error> {
+    ) -> Result<PodId, ServiceError> {
         let service = Arc::clone(self);
         crate::detached::detached(async move {
             let made = service.make_pod(spec).await;
@@ -85,7 +85,7 @@ impl Service {
         .await
     }
 
-    async fn make_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, Error> {
+    async fn make_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
         let id = PodId::from_bytes(self.host.random_bytes()?);
         let plan = files::plan(&spec, &self.settings.plan)?;
         let attachments = self.plan_attachments(&spec, &id)?;
@@ -108,7 +108,11 @@ impl Service {
         }
     }
 
-    fn plan_attachments(&self, spec: &PodSpec, id: &PodId) -> Result<Vec<AttachmentRecord>, Error> {
+    fn plan_attachments(
+        &self,
+        spec: &PodSpec,
+        id: &PodId,
+    ) -> Result<Vec<AttachmentRecord>, ServiceError> {
         match spec.namespaces.network {
             Sharing::Node => Ok(Vec::new()),
             Sharing::Pod => Ok(vec![self.network.plan(spec, id, &self.layout.netns(id))?]),

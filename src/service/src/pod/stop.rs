@@ -1,7 +1,7 @@
 //! StopPodSandbox: ends what runs in a pod and gives back what it holds. Success on a pod that is stopped or gone.
 
 use super::Pod;
-use crate::{Error, Service};
+use crate::{Service, ServiceError};
 use cringle_domain::pod::PodEvent;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,17 +11,20 @@ impl Service {
     ///
     /// # Errors
     /// If something would not go; the next stop goes on where this one ended.
-    pub async fn stop_pod(self: &Arc<Self>, id: &str) -> Result<(), Error> {
+    pub async fn stop_pod(self: &Arc<Self>, id: &str) -> Result<(), ServiceError> {
         let pod = match self.pods.find(id) {
             Ok(pod) => pod,
-            Err(Error::NoSuchPod(_)) => return Ok(()),
+            Err(ServiceError::NoSuchPod(_)) => return Ok(()),
             Err(error) => return Err(error),
         };
         let service = Arc::clone(self);
         crate::detached::detached(async move { service.stop_found_pod(&pod).await }).await
     }
 
-    pub(crate) async fn stop_found_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), Error> {
+    pub(crate) async fn stop_found_pod(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+    ) -> Result<(), ServiceError> {
         // Before the first effect, so that a crash cannot show a dead network as ready.
         pod.tracked.advance(PodEvent::StopOrdered(self.clock.now())).await?;
         let _alone = pod.gate.write().await;
