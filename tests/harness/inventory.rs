@@ -66,6 +66,21 @@ fn processes(scope: &Scope) -> Result<Vec<String>> {
     Ok(found)
 }
 
+/// Processes in a cgroup whose name, in any hierarchy, has this in it.
+pub fn processes_in(word: &str) -> Result<Vec<u32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let directory = entry?.path();
+        let Some(number) = process_number(&directory) else { continue };
+        // A process that ends while we look has no cgroup any more.
+        let groups = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
+        if groups.contains(word) {
+            found.push(number);
+        }
+    }
+    Ok(found)
+}
+
 fn process_number(directory: &Path) -> Option<u32> {
     let number = directory.file_name()?.to_str()?.parse().ok()?;
     (number != std::process::id()).then_some(number)

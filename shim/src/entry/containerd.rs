@@ -190,9 +190,9 @@ mod tests {
             action: "start".to_owned(),
         };
         assert_eq!(call.unwrap(), expected);
-        assert!(parse("-id").is_err());
-        assert!(parse("-id one").is_err());
-        assert!(parse("start").is_err());
+        parse("-id").unwrap_err();
+        parse("-id one").unwrap_err();
+        parse("start").unwrap_err();
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Host {
 }
 
 fn read(path: &'static str) -> Result<String, ServiceError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ServiceError::file("read", path, source))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|source| ServiceError::file("read", path, source))?;
     Ok(text.trim().to_owned())
 }

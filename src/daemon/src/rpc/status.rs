@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn file(errno: Errno) -> ServiceError {
-        Error::file("write", "/x", errno.into())
+        ServiceError::file("write", "/x", errno.into())
     }
 
     fn exec(source: ExecError) -> ServiceError {
@@ -181,9 +181,9 @@ mod tests {
     fn each_kind_of_failure_has_its_code() {
         let text = || "x".to_owned();
         for (error, expected) in [
-            (Error::from(Refusal::invalid("a", "b")), Code::InvalidArgument),
-            (Error::from(Refusal::Unsupported(text())), Code::Unimplemented),
-            (Error::from(Refusal::WrongState(text())), Code::FailedPrecondition),
+            (ServiceError::from(Refusal::invalid("a", "b")), Code::InvalidArgument),
+            (ServiceError::from(Refusal::Unsupported(text())), Code::Unimplemented),
+            (ServiceError::from(Refusal::WrongState(text())), Code::FailedPrecondition),
             (ServiceError::NoSuchPod(text()), Code::NotFound),
             (ServiceError::NoSuchContainer(text()), Code::NotFound),
             (ServiceError::NoSuchImage(text()), Code::NotFound),

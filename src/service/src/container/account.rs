@@ -58,7 +58,9 @@ fn content(root: &Root, path: &'static str) -> Result<Option<String>, ServiceErr
     let descriptor = match root.file(Path::new(path), flags) {
         Ok(descriptor) => descriptor,
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(ServiceError::kernel(format!("open the image's {path}"), source)),
+        Err(source) => {
+            return Err(ServiceError::kernel(format!("open the image's {path}"), source));
+        }
     };
     let unusable = |problem: &str| Refusal::invalid("image", format!("its {path} {problem}"));
     let found = rustix::fs::fstat(&descriptor)

@@ -110,7 +110,8 @@ impl Service {
 }
 
 fn all_devices() -> Result<Vec<HostDevice>, ServiceError> {
-    let found = device::all().map_err(|source| ServiceError::kernel("list the host's devices", source))?;
+    let found =
+        device::all().map_err(|source| ServiceError::kernel("list the host's devices", source))?;
     Ok(found.into_iter().map(described).collect())
 }
 

@@ -53,10 +53,9 @@ impl Service {
                 source,
             }
         })?;
-        container
-            .tracked
-            .forget()
-            .map_err(|source| ServiceError::file("remove record", container.tracked.path(), source))?;
+        container.tracked.forget().map_err(|source| {
+            ServiceError::file("remove record", container.tracked.path(), source)
+        })?;
         self.containers.remove(container);
         Ok(())
     }

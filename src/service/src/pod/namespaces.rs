@@ -87,8 +87,8 @@ fn execute(orders: &Orders) -> KernelResult<()> {
 /// 64 MiB as everywhere in the field; the pages are charged to the containers that write them.
 fn mount_shm(path: &Path) -> Result<(), ServiceError> {
     std::fs::DirBuilder::new()
-        .create(&path)
+        .create(path)
         .map_err(|source| ServiceError::file("make", path, source))?;
-    pin::mount_tmpfs(&path, "mode=1777,size=67108864")
+    pin::mount_tmpfs(path, "mode=1777,size=67108864")
         .map_err(|source| ServiceError::kernel(format!("mount \"{}\"", path.display()), source))
 }

@@ -78,10 +78,11 @@ impl Service {
         ticket: RunTicket,
     ) -> Result<PodId, ServiceError> {
         let service = Arc::clone(self);
-        crate::detached::detached(async move {
+        // On the heap: it holds the futures of all its steps.
+        crate::detached::detached(Box::pin(async move {
             let made = service.make_pod(spec).await;
             ticket.land(made)
-        })
+        }))
         .await
     }
 

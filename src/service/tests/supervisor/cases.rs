@@ -485,7 +485,7 @@ async fn the_shim_runs_from_a_sealed_memory_file_and_shows_nothing() {
     let program = fs::read_link(shim.join("exe")).unwrap();
     assert!(program.to_string_lossy().starts_with("/memfd:"), "{program:?}");
     let written = fs::OpenOptions::new().write(true).open(shim.join("exe"));
-    assert!(written.is_err());
+    written.unwrap_err();
     assert_eq!(fs::read(shim.join("environ")).unwrap(), b"");
     assert_eq!(fs::read_dir(shim.join("task")).unwrap().count(), 1, "one thread");
     drop(supervisor);
