@@ -25,8 +25,9 @@ demo: install-deps build
 # Everything that must pass (needs root); each part ends with its own summary.
 test: install-deps test-unit test-e2e build test-conformance
 
+# One at a time: many tests clone this process, and a copy has the locks of threads that it does not have.
 test-unit:
-	cargo test --locked --workspace --exclude cringle-tests
+	RUST_TEST_THREADS=1 cargo test --locked --workspace --exclude cringle-tests
 
 test-e2e:
 	cargo build --locked --workspace --features cringle-daemon/failpoints
