@@ -8,12 +8,17 @@ use cringle_proto_cri::v1::{
     PodSandboxState,
 };
 use cringle_tests::client::{Cri, code};
-use cringle_tests::inventory::{Inventory, processes_in};
-use cringle_tests::request::{container, pod, with_logs, with_namespaces, with_port, with_security};
+use cringle_tests::inventory::{Inventory, processes_in, processes_of};
+use cringle_tests::registry::Fault;
+use cringle_tests::request::{
+    container, pod, with_logs, with_namespaces, with_port, with_security,
+};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
 use cringle_tests::wait::until;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::thread::JoinHandle;
 use tonic::Code;
 
 /// More steps than any scenario has.
@@ -56,6 +61,88 @@ fn a_crash_at_any_step_of_a_recovery_is_just_another_start() -> Result<()> {
     })
 }
 
+#[test]
+fn a_crash_while_a_shim_comes_up_leaves_a_container_that_starts_or_runs() -> Result<()> {
+    on_stage(async |stage| {
+        let scenario = with_own_network(stage);
+        stage.cri.pull(BUSYBOX).await?;
+        let before = Inventory::take(&stage.daemon.scope())?;
+        for file in ["task.sock", "control.sock", "shim.log", "shim.json", "state.json"] {
+            let pod = stage.cri.run_pod(&scenario.pod).await?;
+            let id = stage.cri.create((&pod, &scenario.pod), &scenario.container).await?;
+            let file = stage.daemon.state().join("containers").join(&id).join(file);
+            let killer = kill_when_there(stage.daemon.id()?, file.clone())?;
+            // Whether the answer came before the end is all the same.
+            drop(stage.cri.start(&id).await);
+            require_killed(stage.daemon.ended().await?)?;
+            ensure!(killer.join().is_ok(), "the watching thread panicked");
+            let ended = Box::pin(end_well(stage, &scenario, &before)).await;
+            ended.with_context(|| format!("after a crash at \"{}\"", file.display()))?;
+        }
+        Ok(())
+    })
+}
+
+/// Kills a process as soon as a file is there, which must come to be.
+fn kill_when_there(process: u32, file: PathBuf) -> Result<JoinHandle<()>> {
+    let process = i32::try_from(process)?;
+    let process = rustix::process::Pid::from_raw(process).context("a process id")?;
+    Ok(std::thread::spawn(move || {
+        // Asking without a pause: what is made next should not be made any more.
+        while !file.exists() && rustix::process::test_kill_process(process).is_ok() {
+            std::hint::spin_loop();
+        }
+        // The daemon that ended by itself fails the test.
+        rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap_or_default();
+    }))
+}
+
+#[test]
+fn a_container_that_has_ended_keeps_no_shim_after_a_crash() -> Result<()> {
+    on_stage(async |stage| {
+        stage.cri.pull(BUSYBOX).await?;
+        let main = container("main", BUSYBOX, &["sh", "-c", "exit 7"]);
+        let (pod, id) = stage.cri.start_in_pod(&pod("pod"), &main).await?;
+        let mut cri = stage.cri.clone();
+        until("the end is on record", async || {
+            Ok(cri.container(&id).await?.state() == ContainerState::ContainerExited)
+        })
+        .await?;
+        stage.crash().await?;
+        let processes = processes_of(&id)?;
+        ensure!(processes.is_empty(), "{processes:?}");
+        let status = stage.cri.container(&id).await?;
+        ensure!(status.exit_code == 7, "{status:?}");
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn a_pull_that_a_crash_cut_off_is_not_seen_and_can_be_done_again() -> Result<()> {
+    on_stage(async |stage| {
+        for fault in [Fault::Stalled, Fault::Truncated] {
+            let seen = stage.registry.requests().len();
+            stage.registry.fail("/blobs/", fault);
+            let mut cri = stage.cri.clone();
+            let pull = tokio::spawn(async move { cri.pull(BUSYBOX).await });
+            let mut requests = Vec::new();
+            until("the pull has asked for content", async || {
+                requests = stage.registry.requests().split_off(seen);
+                Ok(requests.iter().any(|request| request.contains("/blobs/")))
+            })
+            .await?;
+            stage.daemon.kill()?;
+            ensure!(pull.await?.is_err(), "a pull without its content succeeded");
+            stage.registry.heal();
+            stage.start_again().await?;
+            ensure!(stage.cri.all_images().await?.is_empty(), "half an image");
+            let id = stage.cri.pull(BUSYBOX).await?;
+            stage.cri.remove_image(&id).await?;
+        }
+        Ok(())
+    })
+}
+
 /// A pod as most are, with a port of the host.
 fn with_own_network(stage: &Stage) -> Scenario {
     let script = "trap 'exit 3' TERM; sleep 600 & wait";
@@ -81,8 +168,7 @@ async fn crash_everywhere(
     recovery: Recovery,
 ) -> Result<()> {
     stage.cri.pull(BUSYBOX).await?;
-    let scope = stage.daemon.scope();
-    let before = Inventory::take(&scope)?;
+    let before = Inventory::take(&stage.daemon.scope())?;
     let mut recoveries = 0;
     for step in 1..TOO_MANY {
         stage.daemon.arm(step)?;
@@ -96,22 +182,27 @@ async fn crash_everywhere(
         if recovery == Recovery::Crashing {
             recoveries += crash_recovery(stage).await?;
         }
-        stage.start_again().await?;
-        let again = async {
-            require_truth(&mut stage.cri).await?;
-            finish(&mut stage.cri, scenario).await
-        };
-        Box::pin(again).await.with_context(|| format!("after a crash at step {step}"))?;
-        let mut left = Vec::new();
-        let settled = until("nothing is left on the host", async || {
-            left = Inventory::take(&scope)?.since(&before);
-            Ok(left.is_empty())
-        });
-        if settled.await.is_err() {
-            bail!("after a crash at step {step} is left on the host:\n{}", left.join("\n"));
-        }
+        let ended = Box::pin(end_well(stage, scenario, &before)).await;
+        ended.with_context(|| format!("after a crash at step {step}"))?;
     }
     bail!("the scenario has no end")
+}
+
+/// Starts the daemon after a crash, and sees that all ends as if there had been none.
+async fn end_well(stage: &mut Stage, scenario: &Scenario, before: &Inventory) -> Result<()> {
+    stage.start_again().await?;
+    require_truth(&mut stage.cri).await?;
+    finish(&mut stage.cri, scenario).await?;
+    let scope = stage.daemon.scope();
+    let mut left = Vec::new();
+    let settled = until("nothing is left on the host", async || {
+        left = Inventory::take(&scope)?.since(before);
+        Ok(left.is_empty())
+    });
+    if settled.await.is_err() {
+        bail!("left on the host:\n{}", left.join("\n"));
+    }
+    Ok(())
 }
 
 /// Says how far it went. A daemon that was built without failpoints never dies.
@@ -161,8 +252,20 @@ async fn crash_recovery(stage: &mut Stage) -> Result<u32> {
     bail!("the recovery has no end")
 }
 
-/// What runs is listed as running, and nothing else runs.
+/// What runs is listed as running, and nothing else runs. A container that is ending may do so between two looks.
 async fn require_truth(cri: &mut Cri) -> Result<()> {
+    let mut untrue = None;
+    let settled = until("what is listed is so", async || {
+        untrue = check_truth(cri).await.err();
+        Ok(untrue.is_none())
+    });
+    match settled.await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(untrue.unwrap_or(error)),
+    }
+}
+
+async fn check_truth(cri: &mut Cri) -> Result<()> {
     for container in cri.containers(None).await? {
         let processes = processes_in(&container.id)?;
         if container.state() == ContainerState::ContainerRunning {

@@ -66,17 +66,24 @@ fn processes(scope: &Scope) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Processes in a cgroup whose name, in any hierarchy, has this in it.
-pub fn processes_in(word: &str) -> Result<Vec<u32>> {
+/// The processes in a container's cgroup.
+pub fn processes_in(container: &str) -> Result<Vec<u32>> {
+    processes_with(|directory| {
+        // A process that ends while we look has no cgroup any more.
+        fs::read_to_string(directory.join("cgroup")).is_ok_and(|groups| groups.contains(container))
+    })
+}
+
+/// The processes of a container and its shim.
+pub fn processes_of(container: &str) -> Result<Vec<u32>> {
+    processes_with(|place| traces_of(place).is_some_and(|traces| traces.contains(container)))
+}
+
+fn processes_with(matches: impl Fn(&Path) -> bool) -> Result<Vec<u32>> {
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let directory = entry?.path();
-        let Some(number) = process_number(&directory) else { continue };
-        // A process that ends while we look has no cgroup any more.
-        let groups = fs::read_to_string(directory.join("cgroup")).unwrap_or_default();
-        if groups.contains(word) {
-            found.push(number);
-        }
+        found.extend(process_number(&directory).filter(|_| matches(&directory)));
     }
     Ok(found)
 }

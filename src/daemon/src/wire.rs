@@ -14,7 +14,7 @@ use cringle_image::{ImageSettings, Images};
 use cringle_network::{BuiltinPlugins, Network, NetworkSettings};
 use cringle_service::clock::Clock;
 use cringle_service::{Service, ServiceSettings, Writes};
-use cringle_store::instance::{self, LockError};
+use cringle_store::instance::{self, InstanceLock, LockError};
 use cringle_store::layout::Layout;
 use sd_notify::NotifyState;
 use std::io;
@@ -24,6 +24,10 @@ use std::time::{Duration, SystemTime};
 
 /// How long the end of the daemon waits for deletions.
 const DELETION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the instance may stay locked before it is said to be another's, and how often that is asked.
+const LOCK_PATIENCE: Duration = Duration::from_secs(1);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why the daemon does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +65,7 @@ pub(crate) enum ServeError {
 pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let mut shutdown = Shutdown::catch().map_err(ServeError::Signals)?;
     let layout = layout(settings);
-    let _instance = instance::lock(&[layout.root(), layout.state()])?;
+    let _instance = lock(&layout).await?;
     let service = service(settings, layout)?;
     service.recover().await.map_err(in_service)?;
     let images = Arc::clone(service.images());
@@ -96,6 +100,20 @@ async fn finish_deletions(images: &Arc<Images>) {
     if tokio::time::timeout(DELETION_PATIENCE, finished).await.is_err() {
         tracing::info!("deletions go on at the next start");
     }
+}
+
+/// Locks the instance. A daemon that was killed while it spawned a program leaves its lock to that for a moment.
+async fn lock(layout: &Layout) -> Result<InstanceLock, LockError> {
+    let attempt = || instance::lock(&[layout.root(), layout.state()]);
+    let patient = async {
+        loop {
+            match attempt() {
+                Err(LockError::Held { .. }) => tokio::time::sleep(LOCK_PAUSE).await,
+                other => return other,
+            }
+        }
+    };
+    tokio::time::timeout(LOCK_PATIENCE, patient).await.unwrap_or_else(|_elapsed| attempt())
 }
 
 fn service(settings: &Settings, layout: Layout) -> Result<Arc<Service>, ServeError> {

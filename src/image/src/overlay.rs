@@ -63,6 +63,20 @@ impl Snapshots {
         self.active_at(&SnapshotKey::from(id), layers)
     }
 
+    /// Makes a writable layer fit to be mounted again after a mount that was given up before anything ran on it: overlayfs
+    /// marks the work directory of a mount that syncs nothing, and refuses a marked one.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub fn make_mountable(&self, key: &SnapshotKey) -> io::Result<()> {
+        let work = self.active_at(key, &[]).work;
+        if !work.join("work/incompat").try_exists()? {
+            return Ok(());
+        }
+        std::fs::remove_dir_all(&work)?;
+        make_public_directory(&work)
+    }
+
     /// Removes a writable layer; its space is free soon after. One that is gone is as good.
     ///
     /// # Errors

@@ -39,6 +39,27 @@ pub fn stat(pid: i32) -> Result<Stat> {
         .ok_or_else(|| SystemError::new("read", path, io::Error::from(io::ErrorKind::InvalidData)))
 }
 
+/// The processes that have these arguments, one after the other, somewhere in their command line. Whoever acts on one opens
+/// it first and asks [`has_arguments`] then: the number may be another's by now.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn with_arguments(arguments: &[&[u8]]) -> Result<Vec<i32>> {
+    let listed = std::fs::read_dir("/proc");
+    let listed = listed.map_err(|source| SystemError::new("open", "/proc", source))?;
+    let names = listed.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let numbers = names.filter_map(|name| name.parse().ok());
+    Ok(numbers.filter(|pid| has_arguments(*pid, arguments)).collect())
+}
+
+/// Whether a process has these arguments, one after the other; not if it is gone.
+#[must_use]
+pub fn has_arguments(pid: i32, arguments: &[&[u8]]) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let words: Vec<&[u8]> = line.split(|byte| *byte == 0).collect();
+    words.windows(arguments.len().max(1)).any(|window| window == arguments)
+}
+
 /// What is used of `/proc/PID/stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {

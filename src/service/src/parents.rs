@@ -1,7 +1,7 @@
 //! Parent cgroups that we had to make because nobody had: they are ours to remove once they are empty.
 //!
 //! A pod names its parent (`/kubepods/burstable/pod…`); the kubelet makes it beforehand, a plain client may not. Which
-//! ones we made is noted before they are made, and each tear-down of a pod tries to remove those that are empty.
+//! ones we made is noted before they are made, and each tear-down of a pod tries to remove those that no other pod wants.
 
 use crate::ServiceError;
 use crate::cgroups::Cgroups;
@@ -53,12 +53,14 @@ impl Parents {
         if made.len() == before { Ok(()) } else { self.write(&made) }
     }
 
-    /// Removes those of ours that are empty, the deepest first.
-    pub fn tidy(&self) {
+    /// Removes those of ours that are empty, the deepest first, but for the parents in `wanted` and what is above them: a
+    /// pod may have none of its containers yet, and theirs are still to be made.
+    pub fn tidy(&self, wanted: &[&str]) {
+        let wanted: BTreeSet<String> = wanted.iter().flat_map(|parent| ancestry(parent)).collect();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let before = made.len();
-        let kept: BTreeSet<String> =
-            made.iter().rev().filter(|path| !self.cgroups.remove_if_empty(path)).cloned().collect();
+        let stays = |path: &&String| wanted.contains(*path) || !self.cgroups.remove_if_empty(path);
+        let kept: BTreeSet<String> = made.iter().rev().filter(stays).cloned().collect();
         *made = kept;
         if made.len() != before
             && let Err(error) = self.write(&made)
@@ -84,10 +86,27 @@ fn ancestry(path: &str) -> impl Iterator<Item = String> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_that_a_pod_wants_is_ours_even_before_it_is_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let note = directory.path().join("parents");
+        let load = || Parents::load(note.clone(), Cgroups::probe().unwrap());
+        let parent = format!("/cringle-parents-{}/pod", std::process::id());
+        let parents = load();
+        parents.want(&parent).unwrap();
+        parents.tidy(&[&parent]);
+        let kept = load().made.into_inner().unwrap();
+        assert_eq!(kept.into_iter().collect::<Vec<_>>(), ancestry(&parent).collect::<Vec<_>>());
+        parents.tidy(&[]);
+        assert!(load().made.into_inner().unwrap().is_empty());
+    }
+
     #[test]
     fn every_ancestor_is_named_from_the_top() {
-        let found: Vec<String> = super::ancestry("/a/b/c").collect();
+        let found: Vec<String> = ancestry("/a/b/c").collect();
         assert_eq!(found, ["/a", "/a/b", "/a/b/c"]);
-        assert_eq!(super::ancestry("/").count(), 0);
+        assert_eq!(ancestry("/").count(), 0);
     }
 }

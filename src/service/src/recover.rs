@@ -11,6 +11,7 @@ use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRecord};
 use cringle_domain::pod::{Downfall, PodEvent, PodPhase, PodRecord};
 use cringle_domain::process::{Exit, Outcome};
+use cringle_domain::snapshot::SnapshotKey;
 use cringle_kernel::pin;
 use cringle_store::format::{self, FormatError};
 use cringle_store::holds::Holds;
@@ -43,12 +44,8 @@ impl Service {
             reconciled.push(self.reconcile_container(container));
         }
         futures::future::join_all(reconciled).await;
-        for pod in self.pods.all() {
-            if let Err(error) = self.reconcile_pod(&pod).await {
-                let error = crate::error::chain(&error);
-                tracing::error!(pod = %pod.pod_id(), error, "pod not reconciled");
-            }
-        }
+        let pods = self.pods.all();
+        futures::future::join_all(pods.iter().map(|pod| self.reconcile_pod(pod))).await;
         self.sweep().await
     }
 
@@ -89,27 +86,16 @@ impl Service {
         match Holds::load(path.clone(), &self.host.boot) {
             Ok(Some(journal)) => journal,
             Ok(None) if record.boot == self.host.boot => Holds::new(path),
-            Ok(None) => self.owed_networks(path, record),
+            // Also of a pod that was stopped before: whether it gave them back went with the journal.
+            Ok(None) => {
+                self.noted(path, (0..record.attachments.len()).map(Hold::Attachment).collect())
+            }
             Err(error) => {
                 let error = crate::error::chain(&error);
                 tracing::warn!(pod = %record.id, error, "journal lost; everything is given back");
                 self.noted(path, crate::pod::plan_holds(&record.spec, record.attachments.len()))
             }
         }
-    }
-
-    fn owed_networks(&self, path: PathBuf, record: &PodRecord) -> Holds<Hold> {
-        let fallen = matches!(record.phase, PodPhase::NotReady { .. });
-        let owed =
-            if fallen && self.rebooted_before(record) { 0 } else { record.attachments.len() };
-        self.noted(path, (0..owed).map(Hold::Attachment).collect())
-    }
-
-    /// A pod that was stopped before the reboot has given its networks back: its journal was removed then.
-    fn rebooted_before(&self, record: &PodRecord) -> bool {
-        matches!(record.phase, PodPhase::NotReady { why: Downfall::Stopped, .. })
-            && record.boot != self.host.boot
-            && record.attachments.is_empty()
     }
 
     fn noted(&self, path: PathBuf, holds: Vec<Hold>) -> Holds<Hold> {
@@ -125,7 +111,7 @@ impl Service {
         let rebooted = record.boot != self.host.boot;
         let done = match record.phase {
             ContainerPhase::Creating | ContainerPhase::Removing => self.dissolve(&container).await,
-            ContainerPhase::Exited { .. } => Ok(()),
+            ContainerPhase::Exited { .. } => self.retire_shim(&container).await,
             ContainerPhase::Created | ContainerPhase::Running { .. } if rebooted => {
                 self.note_unseen(&container, "the host was restarted").await
             }
@@ -143,7 +129,8 @@ impl Service {
         self: &Arc<Self>,
         container: &Arc<Container>,
     ) -> Result<(), ServiceError> {
-        let bundle = self.layout.bundle(container.container_id());
+        let record = container.record();
+        let bundle = self.layout.bundle(&record.id);
         if let Ok(supervisor) = Supervisor::connect(&bundle, SHIM_PATIENCE).await
             && let Ok(ShimState::Running(process)) = supervisor.state().await
         {
@@ -156,7 +143,11 @@ impl Service {
         if let Some(exit) = self.exit_on_record(container.container_id()) {
             container.tracked.advance(ContainerEvent::Exited(exit)).await?;
         }
-        self.end_shim(container.container_id()).await
+        self.end_shim(container.container_id()).await?;
+        self.images.snapshots().make_mountable(&SnapshotKey::from(&record.id)).map_err(|source| {
+            let action = format!("make the writable layer of container {} mountable", record.id);
+            ServiceError::Images { action, source }
+        })
     }
 
     async fn reconcile_running(
@@ -180,18 +171,37 @@ impl Service {
         }
     }
 
+    /// The end is on record and nobody follows the shim any more. It is asked to go, so that the log is whole.
+    async fn retire_shim(&self, container: &Container) -> Result<(), ServiceError> {
+        let id = container.container_id();
+        if let Ok(supervisor) = Supervisor::connect(&self.layout.bundle(id), SHIM_PATIENCE).await
+            && let Err(error) = supervisor.delete().await
+        {
+            let error = crate::error::chain(&error);
+            tracing::warn!(container = %id, error, "shim did not delete; ended by force");
+        }
+        self.end_shim(id).await
+    }
+
     async fn note_unseen(&self, container: &Container, why: &str) -> Result<(), ServiceError> {
         let exit = Exit { outcome: Outcome::Unseen(why.to_owned()), at: self.clock.now() };
         container.tracked.advance(ContainerEvent::Exited(exit)).await?;
         Ok(())
     }
 
-    async fn reconcile_pod(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), ServiceError> {
+    async fn reconcile_pod(self: &Arc<Self>, pod: &Arc<Pod>) {
+        if let Err(error) = self.bring_in_line(pod).await {
+            let error = crate::error::chain(&error);
+            tracing::error!(pod = %pod.pod_id(), error, "pod not reconciled");
+        }
+    }
+
+    async fn bring_in_line(self: &Arc<Self>, pod: &Arc<Pod>) -> Result<(), ServiceError> {
         let record = pod.record();
         match &record.phase {
             PodPhase::Creating => {
-                self.tear_down(pod).await?;
-                self.forget_pod(pod)
+                self.undo(pod).await;
+                Ok(())
             }
             PodPhase::Removing => {
                 for container in self.containers_of(&record.id) {
@@ -211,12 +221,16 @@ impl Service {
         }
     }
 
-    pub(crate) async fn fell(&self, pod: &Pod, why: Downfall) -> Result<(), ServiceError> {
-        for container in self.containers_of(pod.pod_id()) {
-            self.stop_found_container(&container, Duration::ZERO).await?;
-        }
+    /// A pod that lost what it stands on: not ready, and its containers ended. What it holds stays for its stop.
+    pub(crate) async fn fell(
+        self: &Arc<Self>,
+        pod: &Pod,
+        why: Downfall,
+    ) -> Result<(), ServiceError> {
+        // First, as for a stop: a container that will not end must not keep the pod ready.
         pod.tracked.advance(PodEvent::Fell(why, self.clock.now())).await?;
-        Ok(())
+        let _alone = pod.gate.write().await;
+        self.stop_containers(pod).await
     }
 
     /// The first pin of the pod that is not what it was.

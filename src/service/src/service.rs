@@ -91,6 +91,13 @@ impl Service {
         format!("{parent}/cringle-{}-{name}", self.layout.instance())
     }
 
+    /// Gives back the parents that were made for pods which are gone.
+    pub(crate) fn tidy_parents(&self) {
+        let pods: Vec<_> = self.pods.all().iter().map(|pod| pod.record()).collect();
+        let wanted: Vec<&str> = pods.iter().map(|pod| pod.plan.cgroup_parent.as_str()).collect();
+        self.parents.tidy(&wanted);
+    }
+
     pub(crate) fn reaper_cgroup(&self, pod: &PodRecord) -> String {
         self.cgroup_of(pod, &format!("{}-reaper", pod.id))
     }

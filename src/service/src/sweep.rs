@@ -28,7 +28,7 @@ impl Service {
         self.sweep_snapshots();
         self.sweep_cgroups();
         self.sweep_network().await;
-        self.parents.tidy();
+        self.tidy_parents();
         Ok(())
     }
 

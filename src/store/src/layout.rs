@@ -5,8 +5,7 @@
 //!   lock
 //!   pods/<id>                record of a pod
 //!   containers/<id>          record of a container
-//!   images/                  records, layers, ingests (the image crate's own)
-//!   snapshots/               writable layers (the image crate's own)
+//!   images/                  records, layers, ingests, writable layers (the image crate's own)
 //!   volumes/<id>/            what backs the image's VOLUMEs of a container
 //!   quarantine/              records that could not be read
 //! <state>/                   emptied by a reboot
@@ -106,12 +105,6 @@ impl Layout {
     #[must_use]
     pub fn images(&self) -> PathBuf {
         self.root.join("images")
-    }
-
-    /// Directory of the writable layers.
-    #[must_use]
-    pub fn snapshots(&self) -> PathBuf {
-        self.root.join("snapshots")
     }
 
     /// Directory of all image volumes.

@@ -33,13 +33,20 @@ impl Service {
             let (container, phase) = (record.id.clone(), record.phase.name());
             return Err(ServiceError::ContainerPhase(ContainerRefusal { container, phase }));
         }
-        let pod = self.find_ready_pod(record.pod.as_str())?;
+        let pod = self.pods.find(record.pod.as_str())?;
         let _open = pod.gate.read().await;
+        // Behind the gate, for a stop may have gone through it before us.
+        self.find_ready_pod(record.pod.as_str())?;
         match self.launch(container).await {
             Ok((supervisor, process)) => {
                 let started = ContainerEvent::Started(process, self.clock.now());
                 container.supervise(Some(supervisor.clone()));
-                container.tracked.advance(started).await?;
+                if let Err(error) = container.tracked.advance(started).await {
+                    // A process that no record knows must not stay.
+                    container.supervise(None);
+                    self.end_shim(&record.id).await?;
+                    return Err(error.into());
+                }
                 self.follow(container, supervisor);
                 Ok(())
             }

@@ -77,7 +77,12 @@ impl Service {
     pub(crate) async fn end_shim(&self, id: &ContainerId) -> Result<(), ServiceError> {
         crate::supervisor::end(&self.layout.bundle(id))
             .await
-            .map_err(|source| ServiceError::Supervisor { container: id.to_string(), source })
+            .map_err(|source| ServiceError::Supervisor { container: id.to_string(), source })?;
+        // What the shim had no time to note, our record names.
+        match self.containers.find(id.as_str()) {
+            Ok(container) => self.remove_cgroup(&container.record().cgroup),
+            Err(_never_recorded) => Ok(()),
+        }
     }
 
     /// The exit that the shim left on record, if it did.

@@ -17,6 +17,8 @@ impl Service {
         planned: Vec<Hold>,
     ) -> Result<(), ServiceError> {
         let record = pod.record();
+        // Only now, as the pod is known: a parent that nobody is known to want is given back at any time.
+        self.parents.want(&record.plan.cgroup_parent)?;
         let mut journal = pod.holds.lock().await;
         journal.note(planned, &self.host.boot)?;
         journal.take(&Hold::Directory, async { files::write(self, &record) }).await?;
@@ -45,7 +47,7 @@ impl Service {
     }
 
     /// Takes a half-made pod away again. If that fails too it stays visible as not ready, and the next stop goes on.
-    pub(super) async fn undo(&self, pod: &Pod) {
+    pub(crate) async fn undo(&self, pod: &Pod) {
         let gone = match self.tear_down(pod).await {
             Ok(()) => self.forget_pod(pod),
             Err(error) => Err(error),

@@ -38,7 +38,7 @@ impl Service {
             .forget()
             .map_err(|source| ServiceError::file("remove record", pod.tracked.path(), source))?;
         self.pods.remove(pod);
-        self.parents.tidy();
+        self.tidy_parents();
         Ok(())
     }
 }

@@ -90,7 +90,6 @@ impl Service {
         let id = PodId::from_bytes(self.host.random_bytes()?);
         let plan = files::plan(&spec, &self.settings.plan)?;
         let attachments = self.plan_attachments(&spec, &id)?;
-        self.parents.want(&plan.cgroup_parent)?;
         let holds = plan_holds(&spec, attachments.len());
         let phase = PodPhase::Creating;
         let boot = self.host.boot.clone();

@@ -28,13 +28,16 @@ impl Service {
         // Before the first effect, so that a crash cannot show a dead network as ready.
         pod.tracked.advance(PodEvent::StopOrdered(self.clock.now())).await?;
         let _alone = pod.gate.write().await;
+        self.stop_containers(pod).await?;
+        self.tear_down(pod).await
+    }
+
+    /// Ends all containers of a pod side by side; the caller keeps new ones away.
+    pub(crate) async fn stop_containers(self: &Arc<Self>, pod: &Pod) -> Result<(), ServiceError> {
         let stops = self.containers_of(pod.pod_id()).into_iter().map(|container| {
             let service = Arc::clone(self);
             async move { service.stop_found_container(&container, Duration::ZERO).await }
         });
-        for stopped in futures::future::join_all(stops).await {
-            stopped?;
-        }
-        self.tear_down(pod).await
+        futures::future::join_all(stops).await.into_iter().collect()
     }
 }

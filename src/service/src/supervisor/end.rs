@@ -1,18 +1,18 @@
 //! The end of a container without the help of its shim: from the files in the bundle, as often as one likes.
 
 use super::SupervisorError;
-use super::control::Control;
 use super::watch::ended;
 use cringle_domain::process::{Exit, Outcome, Signal};
 use cringle_domain::time::Timestamp;
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths};
 use cringle_kernel::{proc, process};
-use cringle_proto_shim::control::{Answer, Order, VERSION};
+use cringle_proto_shim::CONTROL_SOCKET;
 use cringle_proto_shim::record::{EXIT_FILE, Ending, ExitRecord, SHIM_FILE, ShimRecord};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,22 +35,29 @@ struct EngineState {
 /// # Errors
 /// Something would not end.
 pub async fn end(bundle: &Path) -> Result<(), SupervisorError> {
-    if let Some(shim) = find_shim(bundle).await? {
+    for shim in find_shims(bundle)? {
         let shim = Arc::new(shim);
         process::signal(&*shim, KILL).map_err(SupervisorError::Process)?;
         tokio::time::timeout(PATIENCE, ended(&shim))
             .await
             .map_err(|_elapsed| SupervisorError::Silent { order: "SIGKILL" })??;
     }
-    let Some(state) = read::<EngineState>(&bundle.join(STATE_FILE))? else { return Ok(()) };
-    let cgroup = Cgroup::at(state.cgroup);
-    // Waits by sleeping in short steps, and only for processes that were killed.
-    tokio::task::block_in_place(|| {
-        cgroup.kill()?;
-        cgroup.wait_empty(PATIENCE)?;
-        cgroup.remove(PATIENCE)
+    if let Some(state) = read::<EngineState>(&bundle.join(STATE_FILE))? {
+        let cgroup = Cgroup::at(state.cgroup);
+        // Waits by sleeping in short steps, and only for processes that were killed.
+        tokio::task::block_in_place(|| {
+            cgroup.kill()?;
+            cgroup.wait_empty(PATIENCE)?;
+            cgroup.remove(PATIENCE)
+        })
+        .map_err(SupervisorError::Cgroup)?;
+    }
+    // They speak of what is no more, and a next shim of this bundle must not be taken for this one.
+    [STATE_FILE, CONTROL_SOCKET, SHIM_FILE].iter().try_for_each(|name| {
+        let path = bundle.join(name);
+        cringle_store::atomic::remove(&path)
+            .map_err(|source| SupervisorError::Bundle { path, source })
     })
-    .map_err(SupervisorError::Cgroup)
 }
 
 /// How the container of this bundle ended, if its shim has put that on record.
@@ -62,32 +69,32 @@ pub fn read_exit_record(bundle: &Path) -> Option<Exit> {
 /// The shim's process, if it is there.
 pub(super) fn shim_process(bundle: &Path) -> Result<Option<OwnedFd>, SupervisorError> {
     match read::<ShimRecord>(&bundle.join(SHIM_FILE))? {
-        Some(record) => Ok(open_identified(record.pid, Some(record.start_time))),
+        Some(record) => Ok(open_identified(record.pid, record.start_time)),
         None => Ok(None),
     }
 }
 
-/// The same; a shim whose daemon died while it was being spawned may not have its record yet, but has its socket.
-async fn find_shim(bundle: &Path) -> Result<Option<OwnedFd>, SupervisorError> {
-    if let Some(shim) = shim_process(bundle)? {
-        return Ok(Some(shim));
+/// The same; a shim whose daemon died while it was being spawned may not have its record yet, and may not answer, but has
+/// its socket and its command line. Another process with that line, if somebody made one, is ended with it.
+fn find_shims(bundle: &Path) -> Result<Vec<OwnedFd>, SupervisorError> {
+    if let Some(record) = read::<ShimRecord>(&bundle.join(SHIM_FILE))? {
+        return Ok(open_identified(record.pid, record.start_time).into_iter().collect());
     }
-    let hello = async {
-        let mut control = Control::connect(bundle).ok()?;
-        match control.ask(Order::Hello { version: VERSION }).await {
-            Ok(Answer::Hello { pid, .. }) => open_identified(pid, None),
-            Ok(Answer::Done | Answer::State(_) | Answer::Started { .. }) | Err(_) => None,
-        }
-    };
-    Ok(tokio::time::timeout(PATIENCE, hello).await.ok().flatten())
+    if !bundle.join(CONTROL_SOCKET).exists() {
+        return Ok(Vec::new());
+    }
+    let line = [b"--bundle".as_slice(), bundle.as_os_str().as_bytes()];
+    let found = proc::with_arguments(&line).map_err(SupervisorError::Process)?;
+    let opened = found.into_iter().filter_map(|pid| Some((pid, process::open(pid).ok()?)));
+    let meant = opened.filter(|(pid, _)| proc::has_arguments(*pid, &line));
+    Ok(meant.map(|(_, process)| process).collect())
 }
 
 /// Opens a process and makes sure that it is the one that was meant.
-fn open_identified(pid: i32, start_time: Option<u64>) -> Option<OwnedFd> {
+fn open_identified(pid: i32, start_time: u64) -> Option<OwnedFd> {
     let process = process::open(pid).ok()?;
     let stat = proc::stat(pid).ok()?;
-    let meant = start_time.is_none_or(|start_time| start_time == stat.start_time);
-    (meant && !stat.is_zombie()).then_some(process)
+    (start_time == stat.start_time && !stat.is_zombie()).then_some(process)
 }
 
 /// A record of the shim in the daemon's words.
