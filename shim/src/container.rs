@@ -12,6 +12,7 @@ pub(crate) use error::ShimError;
 use crate::engine::{self, Bundle, Created, RootfsMount, Running};
 use crate::exec::Execs;
 use crate::process::{Action, Event, Life, WaitStatus};
+use crate::rest::Rest;
 use crate::stdio::pump::Pump;
 use crate::stdio::{Ends, Names};
 use crate::{chain, clock, exits, locked, note, oom, reaper};
@@ -38,6 +39,8 @@ pub(crate) struct Shim {
     pub(crate) bundle: PathBuf,
     /// The executed processes.
     pub(crate) execs: Execs,
+    /// What follows work.
+    pub(crate) rest: Rest,
     /// Rung when the shim shall end.
     pub(crate) shutdown: Notify,
     state: Mutex<State>,
@@ -114,6 +117,7 @@ impl Shim {
         Arc::new(Self {
             bundle,
             execs: Execs::default(),
+            rest: Rest::default(),
             shutdown: Notify::new(),
             state: Mutex::new(state),
             exit: watch::Sender::new(None),
@@ -362,6 +366,7 @@ impl Shim {
         let mut state = locked(&self.state);
         if state.life.pid() != Some(pid) {
             drop(state);
+            self.rest.stir();
             self.execs.ended(pid, status, at);
             return;
         }

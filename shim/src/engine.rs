@@ -11,6 +11,7 @@
 //! Invariants: cgroup paths are on disk before a cgroup is made and before a process exists; a child whose parent dies
 //! before the gate opens ends by itself; nothing of the container is mounted on the host.
 
+mod bounds;
 mod cgroups;
 mod child;
 mod create;
@@ -33,11 +34,13 @@ mod sync;
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cringle_kernel::cgroup::Cgroup;
 use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
 
+use bounds::Bounds;
 pub(crate) use error::EngineError;
 use error::Result;
 pub(crate) use running::{Running, Target};
@@ -87,7 +90,7 @@ pub(crate) struct Created {
     child: Child,
     sync: End,
     cgroup: Cgroup,
-    spec: Spec,
+    bounds: Arc<Bounds>,
 }
 
 /// A process of a container.
@@ -140,8 +143,7 @@ impl Bundle {
 /// # Errors
 /// Whatever kept the container from being made; nothing of it is left then but what `delete` removes.
 pub(crate) fn create(bundle: &Bundle, stdio: Stdio) -> Result<Created> {
-    let create::Prepared { child, sync, cgroup } = create::create(bundle, stdio.complete()?, None)?;
-    Ok(Created { child, sync, cgroup, spec: bundle.spec.clone() })
+    create::create(bundle, stdio.complete()?, None)
 }
 
 impl Created {
@@ -161,7 +163,7 @@ impl Created {
     /// Why the program could not be executed; the process has ended then, and was reaped. The cgroups are for `delete`.
     pub(crate) fn start(self) -> Result<Running> {
         create::start(&self.sync, &self.child)?;
-        Ok(Running::new(self.child, self.cgroup, self.spec))
+        Ok(Running::new(self.child, self.cgroup, self.bounds))
     }
 }
 

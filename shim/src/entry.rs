@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
 use std::error::Error;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -50,8 +50,9 @@ fn run_serve(words: &[OsString]) -> Result<ExitCode, Failure> {
     }
     let bundle = bundle.ok_or(Usage(SERVE_USAGE))?;
     let sockets = Sockets {
-        task: std::io::stdin().as_fd().try_clone_to_owned()?,
-        control: std::io::stdout().as_fd().try_clone_to_owned()?,
+        // Not by the standard library's handles, which would allocate buffers for the shim's whole life.
+        task: rustix::stdio::stdin().try_clone_to_owned()?,
+        control: rustix::stdio::stdout().try_clone_to_owned()?,
     };
     sanitise()?;
     serve(bundle, sockets)?;

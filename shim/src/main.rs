@@ -16,6 +16,7 @@ mod oci_cli;
 mod oom;
 mod process;
 mod reaper;
+mod rest;
 mod serve;
 mod stdio;
 mod task;

@@ -25,6 +25,9 @@ use ttrpc::asynchronous::transport::Listener;
 /// Turns of the event loop between the order to end and the end.
 const TURNS: usize = 32;
 
+/// Events taken from the kernel at once: a shim has a dozen descriptors, and the usual room is for a thousand.
+const EVENTS: usize = 32;
+
 /// What the shim was given to serve.
 #[derive(Debug)]
 pub(crate) struct Sockets {
@@ -61,6 +64,7 @@ pub(crate) fn serve(bundle: PathBuf, sockets: Sockets) -> Result<(), ServeError>
     write_record(&bundle)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        .max_io_events_per_tick(EVENTS)
         .build()
         .map_err(ServeError::StartLoop)?;
     runtime.block_on(run(Shim::new(bundle), sockets, signals))
@@ -74,6 +78,8 @@ async fn run(shim: Arc<Shim>, sockets: Sockets, signals: OwnedFd) -> Result<(), 
     server.start().await.map_err(ServeError::StartTask)?;
     let listener = watched(sockets.control).map_err(ServeError::StartLoop)?;
     tokio::spawn(control::serve(Arc::clone(&shim), listener));
+    let resting = Arc::clone(&shim);
+    tokio::spawn(async move { resting.rest.take().await });
     let signals = watched(signals).map_err(ServeError::StartLoop)?;
     tokio::select! {
         () = watch_signals(Arc::clone(&shim), signals) => {}

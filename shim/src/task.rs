@@ -80,8 +80,7 @@ impl cringle_proto_shim::Task for Service {
             let running = self.shim.running();
             running.and_then(|running| self.shim.execs.start(&request.exec_id, &running))
         };
-        // After the answer: what was read and decided to start it is not needed any more, and the shim lives long.
-        tokio::spawn(async { cringle_kernel::process::give_back_memory() });
+        self.shim.rest.stir();
         Ok(StartResponse { pid: pid_number(pid.map_err(status)?), ..Default::default() })
     }
 

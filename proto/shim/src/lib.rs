@@ -15,6 +15,9 @@ pub use containerd_shim_protos::shim_async::{Task, TaskClient, create_task};
 
 /// Name of the ttrpc socket in the bundle.
 pub const TASK_SOCKET: &str = "task.sock";
+/// The environment that a shim is spawned with. The C library's allocator keeps some freed blocks of each size at hand, on
+/// which no other call gives memory back; scattered over all that a container's start has used, they hold 70 kB of pages.
+pub const ENVIRONMENT: [(&str, &str); 1] = [("GLIBC_TUNABLES", "glibc.malloc.tcache_count=0")];
 /// Name of our own socket in the bundle.
 pub const CONTROL_SOCKET: &str = "control.sock";
 /// What `stdout` of a Task `Create` starts with if the shim shall write CRI log lines to the path that follows.

@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths, Layout, Version};
@@ -19,18 +20,10 @@ use super::namespaces;
 use super::plan::Plan;
 use super::state::{Identity, State};
 use super::sync::{self, End, Heard};
-use super::{Bundle, Child, Stdio};
+use super::{Bundle, Child, Created, Stdio};
 
 /// How long the last processes of a cgroup may take to leave it.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// A container whose init waits at the gate.
-#[derive(Debug)]
-pub(super) struct Prepared {
-    pub child: Child,
-    pub sync: End,
-    pub cgroup: Cgroup,
-}
 
 /// Makes everything of the container up to the gate.
 ///
@@ -38,7 +31,7 @@ pub(super) struct Prepared {
 ///
 /// # Errors
 /// Whatever failed. Nothing of it is left then.
-pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Result<Prepared> {
+pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Result<Created> {
     let plan = Plan::new(bundle)?;
     let joined = plan.namespaces.open()?;
     let layout = Layout::probe().map_err(cgroup("find the cgroup hierarchies"))?;
@@ -71,7 +64,7 @@ struct Clone<'a> {
 }
 
 impl Clone<'_> {
-    fn perform(mut self, note: impl FnOnce(i32) -> Result<()>) -> Result<Prepared> {
+    fn perform(mut self, note: impl FnOnce(i32) -> Result<()>) -> Result<Created> {
         self.cgroup.apply(&self.plan.limits).map_err(cgroup("limit the container"))?;
         let directory =
             self.cgroup.v2_directory().map_err(cgroup("open the container's cgroup"))?;
@@ -101,7 +94,8 @@ impl Clone<'_> {
         match master {
             Ok(master) => {
                 let child = Child { pid: born.pid, pidfd: born.pidfd, master };
-                Ok(Prepared { child, sync, cgroup: self.cgroup })
+                let bounds = Arc::clone(&plan.bounds);
+                Ok(Created { child, sync, cgroup: self.cgroup, bounds })
             }
             Err(error) => {
                 end(&born.pidfd)?;

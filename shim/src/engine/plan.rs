@@ -2,12 +2,14 @@
 //! specification is found here; what follows leaves no choices.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cringle_kernel::cgroup::Limits;
 use cringle_kernel::namespace::Namespaces;
 use cringle_kernel::sysctl::{self, Owner};
 use oci_spec::runtime::{Hooks, Linux, Spec};
 
+use super::bounds::Bounds;
 use super::devices::{self, DevicePlan};
 use super::error::{EngineError, Result};
 use super::mounts::{self, MountPlan};
@@ -37,6 +39,8 @@ pub(super) struct Plan {
     pub host_name: Option<String>,
     /// Its domain name, if one is to be set.
     pub domain_name: Option<String>,
+    /// What binds all its processes.
+    pub bounds: Arc<Bounds>,
     /// Its first process.
     pub process: ProcessPlan,
     /// The name of its cgroup.
@@ -62,6 +66,7 @@ impl Plan {
         let Some(process) = spec.process() else {
             return Err(EngineError::invalid("process", "it is missing"));
         };
+        let bounds = Bounds::of(spec)?;
         let namespaces = namespaces::plan(linux)?;
         let sysctls = sysctls(linux, &namespaces)?;
         let named = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
@@ -81,10 +86,11 @@ impl Plan {
             sysctls,
             host_name,
             domain_name,
-            process: init(process, spec)?,
+            process: init(process, spec, &bounds)?,
             cgroup: cgroup_name(linux, &bundle.path)?,
             limits: limits::initial(linux.resources().as_ref())?,
             namespaces,
+            bounds,
         })
     }
 }
@@ -166,8 +172,12 @@ fn has_prestart(hooks: &Hooks) -> bool {
 }
 
 /// The first process: a program, or the reaper of a PID namespace.
-fn init(process: &oci_spec::runtime::Process, spec: &Spec) -> Result<ProcessPlan> {
-    let mut plan = process::plan(process, spec)?;
+fn init(
+    process: &oci_spec::runtime::Process,
+    spec: &Spec,
+    bounds: &Arc<Bounds>,
+) -> Result<ProcessPlan> {
+    let mut plan = process::plan(process, bounds)?;
     if crate::reaper::is_wanted(spec) {
         plan.role = Role::Reaper;
     }

@@ -4,22 +4,22 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cringle_kernel::capability::CapabilitySets;
 use cringle_kernel::credential;
 use cringle_kernel::error::SystemError;
 use cringle_kernel::process::{self, Texts};
 use cringle_kernel::rlimit::{self, LimitPair, LimitedResource};
-use cringle_kernel::seccomp::Filter;
 use cringle_kernel::terminal::{self, Size, Terminal};
-use oci_spec::runtime::{LinuxPersonalityDomain, Process, Spec};
+use oci_spec::runtime::Process;
 use rustix::fs::{FileType, Uid};
 use rustix::io::Errno;
 
 use super::Stdio;
+use super::bounds::Bounds;
 use super::error::{Attempting as _, EngineError, Result};
 use super::home;
-use super::seccomp;
 use super::security::{self, Privileges};
 use super::sync::End;
 
@@ -51,8 +51,7 @@ pub(super) struct ProcessPlan {
     limits: Vec<(LimitedResource, LimitPair)>,
     privileges: Privileges,
     oom_score: Option<i32>,
-    personality: Option<u32>,
-    filter: Option<Filter>,
+    bounds: Arc<Bounds>,
     /// The size of its terminal, if it has one and the size is known.
     window: Option<Size>,
 }
@@ -63,16 +62,12 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The umask if none is asked for.
 const DEFAULT_UMASK: u32 = 0o022;
 
-/// `PER_LINUX32` of `linux/personality.h`.
-const LINUX_32: u32 = 8;
-
-/// Plans a process of the container that `spec` describes: its init, or another one.
+/// Plans a process of a container with these bounds: its init, or another one.
 ///
 /// # Errors
 /// A field that makes no sense or is not supported.
-pub(super) fn plan(process: &Process, spec: &Spec) -> Result<ProcessPlan> {
+pub(super) fn plan(process: &Process, bounds: &Arc<Bounds>) -> Result<ProcessPlan> {
     security::refuse_unsupported(process)?;
-    let linux = spec.linux().as_ref();
     let arguments = process.args().as_deref().unwrap_or_default();
     let environment = process.env().as_deref().unwrap_or_default();
     let Some(program) = arguments.first().filter(|program| !program.is_empty()) else {
@@ -83,8 +78,6 @@ pub(super) fn plan(process: &Process, spec: &Spec) -> Result<ProcessPlan> {
         return Err(EngineError::invalid("process.cwd", problem));
     }
     let user = process.user();
-    let filter =
-        linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile).transpose()?;
     Ok(ProcessPlan {
         role: Role::Program,
         arguments: texts(arguments, "process.args")?,
@@ -99,13 +92,7 @@ pub(super) fn plan(process: &Process, spec: &Spec) -> Result<ProcessPlan> {
         limits: limits(process)?,
         privileges: Privileges::of(process),
         oom_score: process.oom_score_adj(),
-        personality: linux.and_then(|linux| linux.personality().as_ref()).map(|asked| match asked
-            .domain()
-        {
-            LinuxPersonalityDomain::PerLinux => 0,
-            LinuxPersonalityDomain::PerLinux32 => LINUX_32,
-        }),
-        filter,
+        bounds: Arc::clone(bounds),
         window: process.console_size().map(|size| Size {
             rows: u16::try_from(size.height()).unwrap_or_default(),
             columns: u16::try_from(size.width()).unwrap_or_default(),
@@ -254,7 +241,7 @@ impl ProcessPlan {
                 .map(drop)
                 .attempting(|| format!("set resource limit {resource:?}"))?;
         }
-        if let Some(persona) = self.personality {
+        if let Some(persona) = self.bounds.personality {
             process::set_personality(persona).attempting(|| "set the personality".to_owned())?;
         }
         let attempt = || format!("become user {} and group {}", self.user, self.group);
@@ -269,7 +256,7 @@ impl ProcessPlan {
         };
         entered.attempting(|| format!("enter working directory {:?}", self.directory))?;
         check_directory(&self.directory)?;
-        security::confine(self.privileges, self.capabilities, self.filter.as_ref())
+        security::confine(self.privileges, self.capabilities, self.bounds.filter.as_ref())
     }
 
     fn execute(&self) -> EngineError {
@@ -349,8 +336,8 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<ProcessPlan> {
-        let spec: Spec = serde_json::from_str(r#"{"ociVersion":"1.2.0"}"#).unwrap();
-        plan(&serde_json::from_str(json).unwrap(), &spec)
+        let bounds = Arc::new(Bounds { filter: None, personality: None });
+        plan(&serde_json::from_str(json).unwrap(), &bounds)
     }
 
     fn paths(plan: &ProcessPlan) -> Vec<&str> {

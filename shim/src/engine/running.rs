@@ -2,14 +2,16 @@
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cringle_kernel::cgroup::{Cgroup, Clamp};
 use cringle_kernel::clone::Birth;
 use cringle_kernel::namespace::Namespaces;
 use cringle_kernel::process as kernel;
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process};
 
+use super::bounds::Bounds;
 use super::child::{self, Visit};
 use super::create::{cgroup, end};
 use super::error::{Attempting as _, EngineError, Result};
@@ -22,7 +24,7 @@ use super::{Bundle, Child, Stdio, limits, namespaces, process};
 pub(crate) struct Running {
     child: Child,
     cgroup: Cgroup,
-    spec: Spec,
+    bounds: Arc<Bounds>,
 }
 
 /// Whom a signal is for.
@@ -45,8 +47,8 @@ const SHARED: Namespaces = Namespaces::MOUNT
     .with(Namespaces::CGROUP);
 
 impl Running {
-    pub(super) fn new(child: Child, cgroup: Cgroup, spec: Spec) -> Self {
-        Self { child, cgroup, spec }
+    pub(super) fn new(child: Child, cgroup: Cgroup, bounds: Arc<Bounds>) -> Self {
+        Self { child, cgroup, bounds }
     }
 
     /// The container of a bundle, if it runs, found again by what was noted.
@@ -63,7 +65,7 @@ impl Running {
             return Err(EngineError::Phase("stopped"));
         }
         let child = Child { pid: init.pid, pidfd, master: None };
-        Ok(Self { child, cgroup: Cgroup::at(paths), spec: bundle.spec })
+        Ok(Self { child, cgroup: Cgroup::at(paths), bounds: Bounds::of(&bundle.spec)? })
     }
 
     /// Init's process id.
@@ -101,7 +103,7 @@ impl Running {
         stdio: Stdio,
         directory: Option<BorrowedFd<'_>>,
     ) -> Result<Child> {
-        let plan = process::plan(process, &self.spec)?;
+        let plan = process::plan(process, &self.bounds)?;
         let open = cgroup("open the container's cgroup");
         let (ours, theirs) = sync::pair()?;
         let init = self.child.pidfd.try_clone().map_err(|error| {

@@ -7,11 +7,11 @@ use super::{Failure, Usage};
 use crate::{clock, engine};
 use cringle_kernel::program::sealed_copy;
 use cringle_kernel::socket::{self, Kind};
-use cringle_proto_shim::CONTROL_SOCKET;
 use cringle_proto_shim::containerd::protobuf::Message;
 use cringle_proto_shim::containerd::protobuf::well_known_types::timestamp::Timestamp;
 use cringle_proto_shim::record::{EXIT_FILE, ExitRecord};
 use cringle_proto_shim::task::DeleteResponse;
+use cringle_proto_shim::{CONTROL_SOCKET, ENVIRONMENT};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 use serde_json::json;
@@ -107,6 +107,7 @@ impl Call {
             .args(["serve".as_ref(), "--bundle".as_ref(), bundle.as_os_str()])
             .args(["--socket".as_ref(), path.as_os_str()])
             .env_clear()
+            .envs(ENVIRONMENT)
             .stdin(Stdio::from(task))
             .stdout(Stdio::from(control))
             .stderr(Stdio::from(log))

@@ -239,13 +239,6 @@ pub fn execute(path: &CStr, arguments: &Texts, environment: &Texts) -> SystemErr
     SystemError::last("execve", format!("{path:?}"))
 }
 
-/// Gives the heap's free pages back to the kernel (malloc_trim(3)): a process that lives long and does little after a busy
-/// start would keep them for ever.
-pub fn give_back_memory() {
-    // SAFETY: it takes no pointer, and glibc locks its own arenas.
-    let _freed = unsafe { libc::malloc_trim(0) };
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

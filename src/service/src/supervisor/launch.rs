@@ -7,7 +7,9 @@ use cringle_domain::spec::Input;
 use cringle_kernel::socket::{self, Kind, Waiting};
 use cringle_proto_shim::containerd::types::mount::Mount;
 use cringle_proto_shim::task::CreateTaskRequest;
-use cringle_proto_shim::{CONTROL_SOCKET, CRI_LOG_SCHEME, KEPT_INPUT, TASK_SOCKET, TaskClient};
+use cringle_proto_shim::{
+    CONTROL_SOCKET, CRI_LOG_SCHEME, ENVIRONMENT, KEPT_INPUT, TASK_SOCKET, TaskClient,
+};
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -104,6 +106,7 @@ pub(super) fn spawn(program: &ShimProgram, bundle: &Path) -> Result<Spawned, Sup
         .arg0("containerd-shim-cringle-v2")
         .args(["serve".as_ref(), "--bundle".as_ref(), bundle.as_os_str()])
         .env_clear()
+        .envs(ENVIRONMENT)
         .stdin(Stdio::from(task))
         .stdout(Stdio::from(control))
         .stderr(Stdio::from(open_log(bundle)?))

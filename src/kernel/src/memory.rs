@@ -1,0 +1,119 @@
+//! Memory that a process has done with, given back to the kernel: for a process that lives long and does little after a busy
+//! start, which would keep the pages of its busiest moment for ever.
+
+use std::fs;
+use std::ops::Range;
+
+use crate::error::{Result, SystemError};
+
+/// Room below the caller's frame that is left alone, for the calls made on the way: one page, and what is rounded off.
+const ROOM: usize = 4096;
+/// The size of a page, or a multiple of it.
+const PAGE: usize = 4096;
+
+/// Gives back the heap's free pages (malloc_trim(3)) and, on the first thread, the pages that its stack has used below the
+/// caller's frame.
+///
+/// # Errors
+/// `/proc` is not there, or the kernel refused; nothing is lost then but the pages.
+pub fn give_back() -> Result<()> {
+    // SAFETY: it takes no pointer, and glibc locks its own arenas.
+    let _freed = unsafe { libc::malloc_trim(0) };
+    match mapping(|line| line.ends_with(" [stack]"))? {
+        // SAFETY: the kernel says that it is a stack.
+        Some(stack) => unsafe { give_back_stack(&stack) },
+        None => Ok(()),
+    }
+}
+
+/// Gives back what the stack has below this call's frame; nothing, if it is another thread's.
+///
+/// The deepest call ever made decides how many pages a stack has; what lies below the current frame means nothing any more.
+///
+/// # Safety
+/// The addresses are a stack, and nothing else.
+unsafe fn give_back_stack(stack: &Range<usize>) -> Result<()> {
+    let here = 0_u8;
+    let here = (&raw const here).addr();
+    if !stack.contains(&here) {
+        return Ok(());
+    }
+    let end = here.saturating_sub(ROOM) / PAGE * PAGE;
+    let length = end.saturating_sub(stack.start);
+    let start = std::ptr::without_provenance_mut(stack.start);
+    // SAFETY: all of the range is of this thread's stack, a page and more below the frame of this function: no value lives
+    // there, and the call itself needs less than a page. Read again, the pages are zeros. An empty range is allowed.
+    let answer = unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
+    if answer < 0 { Err(SystemError::last("madvise", "stack")) } else { Ok(()) }
+}
+
+/// The mapping of this process whose line in `/proc/self/maps` is wanted. Of stacks only the first thread's has a name; the
+/// others are mappings like any other, whose neighbours may be joined to them.
+fn mapping(wanted: impl Fn(&str) -> bool) -> Result<Option<Range<usize>>> {
+    const MAPS: &str = "/proc/self/maps";
+    let text = fs::read_to_string(MAPS).map_err(|error| SystemError::new("read", MAPS, error))?;
+    Ok(text.lines().rev().find(|line| wanted(line)).and_then(range))
+}
+
+/// The addresses that a line of `/proc/self/maps` begins with.
+fn range(line: &str) -> Option<Range<usize>> {
+    let (start, end) = line.split_whitespace().next()?.split_once('-')?;
+    let address = |text| usize::from_str_radix(text, 16).ok();
+    Some(address(start)?..address(end)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clone::{Birth, child};
+    use crate::process::{Exit, wait};
+    use std::hint::black_box;
+
+    /// KiB in memory of the mapping that begins there.
+    fn resident(mapping: &Range<usize>) -> usize {
+        let text = fs::read_to_string("/proc/self/smaps").unwrap();
+        let mut lines = text.lines().skip_while(|line| range(line).as_ref() != Some(mapping));
+        let line = lines.find(|line| line.starts_with("Rss:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    #[inline(never)]
+    fn dig(depth: usize) -> usize {
+        let block = black_box([depth; 512]);
+        if depth == 0 { 0 } else { dig(depth - 1) + block.iter().filter(|&&at| at == 0).count() }
+    }
+
+    #[test]
+    fn a_stack_that_was_deep_once_is_given_back_and_can_be_used_again() {
+        // In a child, which has one thread: its stack is a copy of this thread's.
+        let born = child(&Birth::default(), || {
+            let kept = black_box([7_u8; 512]);
+            let here = (&raw const kept).addr();
+            let deep = dig(64);
+            let stack = mapping(|line| range(line).is_some_and(|range| range.contains(&here)));
+            let Ok(Some(stack)) = stack else { return 1 };
+            let before = resident(&stack);
+            // SAFETY: it has a local variable in it.
+            let given = unsafe { give_back_stack(&stack) }.is_ok();
+            let less = resident(&stack) + 128 <= before;
+            let intact = kept.iter().all(|&byte| byte == 7) && dig(64) == deep;
+            i32::from(!(given && less && intact))
+        })
+        .unwrap();
+        assert_eq!(wait(&born.pidfd).unwrap(), Exit::Code(0));
+    }
+
+    #[test]
+    fn the_first_threads_stack_is_not_given_back_by_another() {
+        let first = mapping(|line| line.ends_with(" [stack]")).unwrap().unwrap();
+        let before = resident(&first);
+        std::thread::spawn(|| give_back().unwrap()).join().unwrap();
+        assert_eq!(resident(&first), before);
+    }
+
+    #[test]
+    fn a_line_of_the_memory_map_says_where_a_mapping_is() {
+        assert_eq!(range("7ffc0-7ffe1 rw-p 00000000 00:00 0    [stack]"), Some(0x7ffc0..0x7ffe1));
+        assert_eq!(range("nothing"), None);
+    }
+}
