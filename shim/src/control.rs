@@ -192,6 +192,7 @@ impl Connection {
         let running = self.shim.running()?;
         let (pid, mut exit) = self.shim.execs.run(&id, &running, process, stdio)?;
         self.execs.push(id.clone());
+        self.shim.rest.stir();
         let (shim, reports, exec) = (Arc::clone(&self.shim), self.reports.clone(), id.clone());
         tokio::spawn(async move {
             let Ok(Some(ExecExit { ending, .. })) =

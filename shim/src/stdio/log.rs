@@ -5,6 +5,7 @@
 
 use crate::clock::Stamp;
 use crate::stdio::lines::{Lines, Stream, line};
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use std::io;
@@ -111,8 +112,10 @@ impl Log {
         source: BorrowedFd<'_>,
         stream: Stream,
     ) -> io::Result<usize> {
-        self.input.resize(CHUNK, 0);
-        let read = match rustix::io::read(source, &mut self.input[..]) {
+        // Only as many pages of it as are read into become this process' memory.
+        self.input.clear();
+        self.input.reserve(CHUNK);
+        let read = match rustix::io::read(source, spare_capacity(&mut self.input)) {
             // A terminal whose last user is gone says EIO.
             Err(Errno::IO) => 0,
             Err(errno) => return Err(errno.into()),
@@ -124,8 +127,7 @@ impl Log {
             Stream::Output => &mut self.output,
             Stream::Error => &mut self.error,
         };
-        let bytes = self.input.get(..read).unwrap_or_default();
-        lines.take(bytes, &stamp, &mut self.pending);
+        lines.take(&self.input, &stamp, &mut self.pending);
         if read == 0 {
             lines.finish(&stamp, &mut self.pending);
         }
