@@ -27,6 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cringle-kernel",
         ],
     ),
+    ("cringle-streaming", &["cringle-domain", "cringle-service"]),
     (
         "cringle-daemon",
         &[
@@ -35,6 +36,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "cringle-image",
             "cringle-network",
             "cringle-service",
+            "cringle-streaming",
             "cringle-proto-shim",
             "cringle-proto-cri",
             "cringle-kernel",
@@ -54,6 +56,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("cringle-image", &["tonic", "prost"]),
     ("cringle-network", &["tonic", "prost"]),
     ("cringle-service", &["tonic", "prost"]),
+    ("cringle-streaming", &["tonic", "prost", "libc", "nix"]),
     ("cringle-shim", &["tonic", "prost", "hyper", "rustls", "tracing"]),
     ("cringle-cni", &["tokio", "tracing", "futures"]),
 ];

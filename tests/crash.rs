@@ -4,8 +4,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use cringle_proto_cri::v1::{
-    ContainerConfig, ContainerState, NamespaceMode, NamespaceOption, PodSandboxConfig,
-    PodSandboxState,
+    ContainerConfig, ContainerState, IdMapping, NamespaceMode, NamespaceOption, PodSandboxConfig,
+    PodSandboxState, UserNamespace,
 };
 use cringle_tests::client::{Cri, code};
 use cringle_tests::inventory::{Inventory, processes_in, processes_of};
@@ -49,6 +49,14 @@ fn a_crash_at_any_step_of_a_pod_with_a_network_loses_and_leaves_nothing() -> Res
 fn a_crash_at_any_step_of_a_pod_with_a_reaper_loses_and_leaves_nothing() -> Result<()> {
     on_stage(async |stage| {
         let scenario = with_shared_processes(stage);
+        crash_everywhere(stage, &scenario, Recovery::Undisturbed).await
+    })
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_pod_with_users_of_its_own_loses_and_leaves_nothing() -> Result<()> {
+    on_stage(async |stage| {
+        let scenario = with_users_of_its_own(stage);
         crash_everywhere(stage, &scenario, Recovery::Undisturbed).await
     })
 }
@@ -156,6 +164,23 @@ fn with_own_network(stage: &Stage) -> Scenario {
 fn with_shared_processes(stage: &Stage) -> Scenario {
     let Scenario { pod, container } = with_own_network(stage);
     let options = NamespaceOption { pid: NamespaceMode::Pod.into(), ..NamespaceOption::default() };
+    Scenario {
+        pod: with_namespaces(pod, options.clone()),
+        container: with_security(container, |security| security.namespace_options = Some(options)),
+    }
+}
+
+/// A pod like the last, whose users are not the host's.
+fn with_users_of_its_own(stage: &Stage) -> Scenario {
+    let Scenario { pod, container } = with_own_network(stage);
+    let range = IdMapping { container_id: 0, host_id: 200_000, length: 65_536 };
+    let mode = NamespaceMode::Pod.into();
+    let users = UserNamespace { mode, uids: vec![range], gids: vec![range] };
+    let options = NamespaceOption {
+        pid: NamespaceMode::Pod.into(),
+        userns_options: Some(users),
+        ..NamespaceOption::default()
+    };
     Scenario {
         pod: with_namespaces(pod, options.clone()),
         container: with_security(container, |security| security.namespace_options = Some(options)),

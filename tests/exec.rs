@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use cringle_tests::client::code;
 use cringle_tests::request::{container, pod};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
+use cringle_tests::wait::until;
 use tonic::Code;
 
 /// A pod with one container that sleeps.
@@ -45,6 +46,36 @@ fn a_command_that_runs_too_long_ends_with_all_its_children() -> Result<()> {
         ensure!(code(&answer) == Some(Code::DeadlineExceeded), "{answer:?}");
         let seen = stage.cri.output(&id, &["ps", "-o", "args"]).await?;
         ensure!(!seen.contains("sleep 777"), "{seen}");
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn nobody_escapes_the_end_of_a_command_that_runs_too_long() -> Result<()> {
+    on_stage(async |stage| {
+        let (pod, id) = sleeper(stage).await?;
+        let script = "trap '' TERM HUP; (setsid sleep 778 &); (setsid sh -c 'sleep 778 & wait' &); wait; sleep 778";
+        let answer = stage.cri.exec(&id, &["sh", "-c", script], 1).await;
+        ensure!(code(&answer) == Some(Code::DeadlineExceeded), "{answer:?}");
+        // Killed they all are by now; it takes a moment until the last has left.
+        until("the end of all of them", async || {
+            let seen = stage.cri.output(&id, &["ps", "-o", "args"]).await?;
+            Ok(!seen.contains("sleep 778"))
+        })
+        .await?;
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn an_answer_stays_under_the_clients_limit_however_much_is_said() -> Result<()> {
+    on_stage(async |stage| {
+        let (pod, id) = sleeper(stage).await?;
+        let script = "dd if=/dev/zero bs=1M count=64 2>/dev/null; dd if=/dev/zero bs=1M count=64 >&2 2>/dev/null";
+        let done = stage.cri.exec(&id, &["sh", "-c", script], 60).await?;
+        let size = done.stdout.len() + done.stderr.len();
+        ensure!(done.exit_code == 0, "{}", done.exit_code);
+        ensure!((15 << 20..16 << 20).contains(&size), "{size} bytes");
         stage.cri.take_away(&pod).await
     })
 }

@@ -5,8 +5,10 @@
 //!
 //! Invariant: whatever is known of the container's end is on disk before it is told (see [`crate::exits`]).
 
+mod attach;
 mod error;
 
+pub(crate) use attach::Attached;
 pub(crate) use error::ShimError;
 
 use crate::engine::{self, Bundle, Created, RootfsMount, Running};
@@ -448,6 +450,9 @@ impl Shim {
             let mut state = locked(&self.state);
             state.pump.return_drains(drains);
             state.streams.release();
+            if let Some(fan) = &state.streams.fan {
+                fan.close();
+            }
         }
         if let Err(error) = exits::write(&self.bundle, &record) {
             note(&chain(&error));

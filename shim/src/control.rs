@@ -1,22 +1,26 @@
 //! The control socket: our daemon's orders and our reports to it.
 //!
 //! A task for each connection. Reports for a connection queue here until its peer takes them; a peer that does not read
-//! holds up nobody else. When a connection ends, what it had executed is killed: there is nobody left to tell.
+//! holds up nobody else. When a connection ends, what it had executed is killed, for there is nobody left to tell; what it
+//! was attached to goes on.
 
-use crate::container::{Shim, ShimError};
-use crate::engine::Stdio;
-use crate::exec::{ExecExit, Why};
+mod streams;
+
+use crate::container::{Attached, Shim, ShimError};
+use crate::control::streams::{Reply, presence};
+use crate::exec::{ExecExit, Started, Why};
+use crate::stdio::fan::Attachment;
 use crate::watched::watched;
 use crate::{chain, exits, note};
 use cringle_kernel::socket::{self, Packet};
 use cringle_proto_shim::control::{
     Answer, Failure, FailureKind, MAXIMUM_PACKET, Message, Order, Phase, Report, Request, Stream,
-    Target, VERSION,
+    Target, VERSION, WantedInput,
 };
 use oci_spec::runtime::Process;
-use rustix::fs::{Mode, OFlags};
+use serde_json::value::RawValue;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -50,8 +54,9 @@ fn admit(shim: &Arc<Shim>, connection: OwnedFd) {
         let shim = Arc::clone(shim);
         tokio::spawn(async move {
             let (reports, queue) = unbounded_channel();
-            let mut connection =
-                Connection { shim, socket, reports, execs: Vec::new(), greeted: Greeted::NotYet };
+            let (execs, attachments) = (Vec::new(), Vec::new());
+            let greeted = Greeted::NotYet;
+            let mut connection = Connection { shim, socket, reports, execs, attachments, greeted };
             connection.run(queue).await;
         });
     }
@@ -62,6 +67,7 @@ struct Connection {
     socket: AsyncFd<OwnedFd>,
     reports: UnboundedSender<Report>,
     execs: Vec<String>,
+    attachments: Vec<Arc<Attachment>>,
     greeted: Greeted,
 }
 
@@ -77,12 +83,12 @@ impl Connection {
             let done = tokio::select! {
                 // The sender is ours, so the queue never ends.
                 report = queue.recv() => match report {
-                    Some(report) => self.send(&Message::Report(report)).await,
+                    Some(report) => self.send(&Message::Report(report), &[]).await,
                     None => return,
                 },
                 packet = receive(&self.socket) => match packet {
                     Ok(Some(packet)) => match self.answer(packet) {
-                        Some(message) => self.send(&message).await,
+                        Some((message, passed)) => self.send(&message, &passed).await,
                         None => return,
                     },
                     Ok(None) | Err(_) => return,
@@ -95,7 +101,7 @@ impl Connection {
     }
 
     /// Carries out one order. None: the peer does not speak our language.
-    fn answer(&mut self, packet: Packet) -> Option<Message> {
+    fn answer(&mut self, packet: Packet) -> Option<(Message, Vec<OwnedFd>)> {
         let request: Request = match serde_json::from_slice(&packet.bytes) {
             Ok(request) => request,
             Err(error) => {
@@ -103,21 +109,26 @@ impl Connection {
                 return None;
             }
         };
-        let result = self.obey(request.order, packet.descriptors);
-        Some(Message::Answer { number: request.number, result })
+        let number = request.number;
+        Some(match self.obey(request.order, packet.descriptors) {
+            Ok(Reply { answer, descriptors }) => {
+                (Message::Answer { number, result: Ok(answer) }, descriptors)
+            }
+            Err(failure) => (Message::Answer { number, result: Err(failure) }, Vec::new()),
+        })
     }
 
-    fn obey(&mut self, order: Order, descriptors: Vec<OwnedFd>) -> Result<Answer, Failure> {
+    fn obey(&mut self, order: Order, descriptors: Vec<OwnedFd>) -> Result<Reply, Failure> {
         if let Order::Hello { version } = order {
-            return self.greet(version);
+            return self.greet(version).map(Reply::from);
         }
         if self.greeted == Greeted::NotYet {
             return Err(failure(FailureKind::Version, "the first message must be Hello"));
         }
         let done = match order {
-            Order::Hello { version } => return self.greet(version),
+            Order::Hello { version } => return self.greet(version).map(Reply::from),
             Order::AcknowledgeExit => self.acknowledge(),
-            Order::State => return Ok(Answer::State(self.shim.state())),
+            Order::State => return Ok(Answer::State(self.shim.state()).into()),
             Order::Stop { signal, grace_milliseconds } => {
                 self.shim.stop(signal, Duration::from_millis(grace_milliseconds))
             }
@@ -133,20 +144,13 @@ impl Connection {
                 Ok(())
             }
             Order::Exec { id, process, timeout_milliseconds, streams } => {
-                let stdio = stdio(&streams, descriptors)?;
-                let process = serde_json::from_str(process.get())
-                    .map_err(|source| ShimError::Parse { what: "process", source });
-                let started = process.and_then(|process| self.execute(id, &process, stdio));
-                return match started {
-                    Ok((pid, id)) => {
-                        self.arm(&id, timeout_milliseconds);
-                        Ok(Answer::Started { pid })
-                    }
-                    Err(error) => Err(refusal(&error)),
-                };
+                let reply = self.execute(&id, &process, &streams, descriptors)?;
+                self.arm(&id, timeout_milliseconds);
+                return Ok(reply);
             }
+            Order::Attach { streams, input } => return self.attach(&streams, descriptors, input),
         };
-        done.map(|()| Answer::Done).map_err(|error| refusal(&error))
+        done.map(|()| Answer::Done.into()).map_err(|error| refusal(&error))
     }
 
     fn greet(&mut self, version: u32) -> Result<Answer, Failure> {
@@ -185,15 +189,20 @@ impl Connection {
 
     fn execute(
         &mut self,
-        id: String,
-        process: &Process,
-        stdio: Stdio,
-    ) -> Result<(i32, String), ShimError> {
-        let running = self.shim.running()?;
-        let (pid, mut exit) = self.shim.execs.run(&id, &running, process, stdio)?;
-        self.execs.push(id.clone());
+        id: &str,
+        process: &RawValue,
+        streams: &[Stream],
+        descriptors: Vec<OwnedFd>,
+    ) -> Result<Reply, Failure> {
+        let process: Process = serde_json::from_str(process.get())
+            .map_err(|source| refusal(&ShimError::Parse { what: "process", source }))?;
+        let stdio = streams::exec_stdio(&process, streams, descriptors)?;
+        let running = self.shim.running().map_err(|error| refusal(&error))?;
+        let started = self.shim.execs.run(id, &running, &process, stdio);
+        let Started { pid, terminal, mut exit } = started.map_err(|error| refusal(&error))?;
+        self.execs.push(id.to_owned());
         self.shim.rest.stir();
-        let (shim, reports, exec) = (Arc::clone(&self.shim), self.reports.clone(), id.clone());
+        let (shim, reports, exec) = (Arc::clone(&self.shim), self.reports.clone(), id.to_owned());
         tokio::spawn(async move {
             let Ok(Some(ExecExit { ending, .. })) =
                 exit.wait_for(Option::is_some).await.map(|exit| exit.clone())
@@ -203,7 +212,25 @@ impl Connection {
             let _gone_already = shim.execs.forget(&exec);
             let _nobody_listens = reports.send(Report::ExecExited { id: exec, ending });
         });
-        Ok((pid, id))
+        let answer = Answer::Started { pid, terminal: presence(terminal.as_ref()) };
+        Ok(Reply { answer, descriptors: terminal.into_iter().collect() })
+    }
+
+    fn attach(
+        &mut self,
+        streams: &[Stream],
+        descriptors: Vec<OwnedFd>,
+        wanted: WantedInput,
+    ) -> Result<Reply, Failure> {
+        let pipes = streams::attached(streams, descriptors)?;
+        let attached = self.shim.attach(pipes, wanted, self.reports.clone());
+        let Attached { attachment, input, terminal } = attached.map_err(|error| refusal(&error))?;
+        self.attachments.push(attachment);
+        let answer = Answer::Attached {
+            input: presence(input.as_ref()),
+            terminal: presence(terminal.as_ref()),
+        };
+        Ok(Reply { answer, descriptors: input.into_iter().chain(terminal).collect() })
     }
 
     /// Kills an exec when its time is up.
@@ -218,12 +245,13 @@ impl Connection {
         });
     }
 
-    async fn send(&self, message: &Message) -> io::Result<()> {
+    async fn send(&self, message: &Message, passed: &[OwnedFd]) -> io::Result<()> {
         let bytes = serde_json::to_vec(message)?;
+        let passed: Vec<BorrowedFd<'_>> = passed.iter().map(AsFd::as_fd).collect();
         loop {
             let mut ready = self.socket.writable().await?;
             let sent = ready.try_io(|socket| {
-                socket::send(socket.as_fd(), &bytes, &[]).map_err(|error| error.source)
+                socket::send(socket.as_fd(), &bytes, &passed).map_err(|error| error.source)
             });
             if let Ok(sent) = sent {
                 return sent;
@@ -236,6 +264,9 @@ impl Drop for Connection {
     fn drop(&mut self) {
         for id in &self.execs {
             self.shim.execs.kill_tree(id, Why::Abandoned, &self.shim);
+        }
+        for attachment in &self.attachments {
+            self.shim.detach(attachment);
         }
     }
 }
@@ -261,31 +292,6 @@ async fn receive(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<Packet>> {
             return received;
         }
     }
-}
-
-/// The passed descriptors as an exec's streams; what was not passed is `/dev/null`.
-fn stdio(streams: &[Stream], descriptors: Vec<OwnedFd>) -> Result<Stdio, Failure> {
-    if streams.len() != descriptors.len() {
-        return Err(failure(FailureKind::Malformed, "as many descriptors as streams are wanted"));
-    }
-    let (mut stdin, mut stdout, mut stderr) = (None, None, None);
-    for (stream, descriptor) in streams.iter().zip(descriptors) {
-        let place = match stream {
-            Stream::Input => &mut stdin,
-            Stream::Output => &mut stdout,
-            Stream::Error => &mut stderr,
-        };
-        *place = Some(descriptor);
-    }
-    let stdout = stdout.map_or_else(null, Ok)?;
-    let stderr = stderr.map_or_else(null, Ok)?;
-    Ok(Stdio::Pipes { stdin, stdout, stderr })
-}
-
-fn null() -> Result<OwnedFd, Failure> {
-    rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty()).map_err(
-        |errno| failure(FailureKind::Refused, &format!("failed to open /dev/null: {errno}")),
-    )
 }
 
 fn refusal(error: &ShimError) -> Failure {

@@ -19,6 +19,7 @@ mod devices;
 mod error;
 mod gate;
 mod home;
+mod idmaps;
 mod limits;
 mod mounts;
 mod namespaces;

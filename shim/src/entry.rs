@@ -2,21 +2,19 @@
 
 mod containerd;
 
+use crate::Failure;
 use crate::serve::{Sockets, serve};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::DumpableBehavior;
-use std::error::Error;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-type Failure = Box<dyn Error>;
-
 /// A command line that fits no entry.
 #[derive(Debug, thiserror::Error)]
 #[error("usage: {0}")]
-struct Usage(&'static str);
+pub(crate) struct Usage(pub(crate) &'static str);
 
 /// Runs the entry that the arguments name.
 ///
@@ -26,6 +24,7 @@ pub(crate) fn run(arguments: &[OsString]) -> Result<ExitCode, Failure> {
     let words = arguments.get(1..).unwrap_or_default();
     match words.first() {
         Some(first) if first == "serve" => run_serve(words.get(1..).unwrap_or_default()),
+        Some(first) if first == "pin" => crate::pin::run(words.get(1..).unwrap_or_default()),
         // containerd puts its options before its verb, so a bare verb is the OCI command line's.
         Some(first) if crate::oci_cli::is_command(first) => Ok(crate::oci_cli::run(words)?),
         Some(_) | None => {

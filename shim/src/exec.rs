@@ -8,7 +8,7 @@ mod group;
 
 use crate::container::{KILL, Shim, ShimError, send};
 use crate::engine::{Child, Running, Stdio};
-use crate::exec::group::Group;
+use crate::exec::group::{Group, LeftOver};
 use crate::process::{Killed, WaitStatus, ending};
 use crate::stdio::pump::Pump;
 use crate::stdio::{Ends, Names};
@@ -19,13 +19,16 @@ use cringle_proto_shim::control::ExecEnding;
 use cringle_proto_shim::record::Ending;
 use oci_spec::runtime::Process;
 use std::collections::{HashMap, HashSet};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Mutex;
 use tokio::sync::watch;
 
 /// All execs of the container, by id.
 #[derive(Debug, Default)]
-pub(crate) struct Execs(Mutex<HashMap<String, Exec>>);
+pub(crate) struct Execs {
+    known: Mutex<HashMap<String, Exec>>,
+    left_over: Mutex<LeftOver>,
+}
 
 #[derive(Debug)]
 struct Exec {
@@ -66,6 +69,17 @@ pub(crate) struct ExecExit {
     pub pid: i32,
 }
 
+/// An exec just started.
+#[derive(Debug)]
+pub(crate) struct Started {
+    /// Its process id.
+    pub pid: i32,
+    /// The master of its terminal, if it has one.
+    pub terminal: Option<OwnedFd>,
+    /// Where its end will be told.
+    pub exit: watch::Receiver<Option<ExecExit>>,
+}
+
 /// What the Task service tells of an exec.
 #[derive(Debug, Clone)]
 pub(crate) struct ShownExec {
@@ -85,7 +99,7 @@ impl Execs {
     /// # Errors
     /// There is one of this id.
     pub(crate) fn add(&self, id: &str, process: Process, names: Names) -> Result<()> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         if execs.contains_key(id) {
             return Err(ShimError::DuplicateProcess(id.to_owned()));
         }
@@ -105,13 +119,13 @@ impl Execs {
     /// # Errors
     /// Why it could not be executed.
     pub(crate) fn start(&self, id: &str, running: &Running) -> Result<i32> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         let exec = find(&mut execs, id)?;
         let (Life::Added(process), Some(names)) = (&exec.life, &exec.names) else {
             return Err(ShimError::DuplicateProcess(id.to_owned()));
         };
         let streams = crate::stdio::open(names)?;
-        let (child, group) = execute(running, process, streams.theirs)?;
+        let (child, group) = self.execute(running, process, streams.theirs)?;
         let pid = child.pid;
         exec.streams = streams.ours;
         let pump = exec.streams.start(child.master.as_ref());
@@ -120,8 +134,8 @@ impl Execs {
         Ok(pid)
     }
 
-    /// Adds and starts at once, with descriptors that the caller has. Gives the process id and where its end will be told;
-    /// the exec is forgotten by [`Self::forget`].
+    /// Adds and starts at once, with descriptors that the caller has; a terminal's master is the caller's to keep. The exec
+    /// is forgotten by [`Self::forget`].
     ///
     /// # Errors
     /// Why it could not be executed.
@@ -131,14 +145,14 @@ impl Execs {
         running: &Running,
         process: &Process,
         stdio: Stdio,
-    ) -> Result<(i32, watch::Receiver<Option<ExecExit>>)> {
-        let mut execs = locked(&self.0);
+    ) -> Result<Started> {
+        let mut execs = locked(&self.known);
         if execs.contains_key(id) {
             return Err(ShimError::DuplicateProcess(id.to_owned()));
         }
-        let (child, group) = execute(running, process, stdio)?;
-        let pid = child.pid;
-        let (ended, receiver) = watch::channel(None);
+        let (mut child, group) = self.execute(running, process, stdio)?;
+        let (pid, terminal) = (child.pid, child.master.take());
+        let (ended, exit) = watch::channel(None);
         let exec = Exec {
             names: None,
             life: Life::Running { child, group, why_killed: None },
@@ -147,7 +161,7 @@ impl Execs {
             ended,
         };
         execs.insert(id.to_owned(), exec);
-        Ok((pid, receiver))
+        Ok(Started { pid, terminal, exit })
     }
 
     /// Sends a signal to the exec's process.
@@ -155,7 +169,7 @@ impl Execs {
     /// # Errors
     /// It does not run, or the kernel refuses.
     pub(crate) fn signal(&self, id: &str, signal: u8) -> Result<()> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         match &find(&mut execs, id)?.life {
             Life::Running { child, .. } => send(child.pidfd.as_fd(), signal),
             Life::Added(_) => Err(ShimError::NotRunning),
@@ -178,7 +192,7 @@ impl Execs {
 
     /// The kernel says that a child has ended; it may be one of these.
     pub(crate) fn ended(&self, pid: i32, status: WaitStatus, at: u64) {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         let ours = execs.values_mut().find(|exec| exec.running_pid() == Some(pid));
         let Some(exec) = ours else { return };
         let why = match &exec.life {
@@ -190,7 +204,11 @@ impl Execs {
             // No verdict about memory is made for an exec: the kernel's count is the container's.
             Some(Why::Abandoned) | None => ExecEnding::Exited(ending(status, 0, Killed::NotByUs)),
         };
-        exec.life = Life::Exited { pid };
+        if let Life::Running { group: Some(group), .. } =
+            std::mem::replace(&mut exec.life, Life::Exited { pid })
+        {
+            locked(&self.left_over).remove(group);
+        }
         exec.streams.release();
         exec.ended.send_replace(Some(ExecExit { ending, at, pid }));
     }
@@ -200,7 +218,7 @@ impl Execs {
     /// # Errors
     /// There is none of this id.
     pub(crate) fn exit(&self, id: &str) -> Result<watch::Receiver<Option<ExecExit>>> {
-        Ok(find(&mut locked(&self.0), id)?.ended.subscribe())
+        Ok(find(&mut locked(&self.known), id)?.ended.subscribe())
     }
 
     /// What the Task service tells.
@@ -208,7 +226,7 @@ impl Execs {
     /// # Errors
     /// There is none of this id.
     pub(crate) fn shown(&self, id: &str) -> Result<ShownExec> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         let exec = find(&mut execs, id)?;
         let pid = match &exec.life {
             Life::Added(_) => None,
@@ -224,7 +242,7 @@ impl Execs {
     /// # Errors
     /// It runs, or there is none of this id.
     pub(crate) fn forget(&self, id: &str) -> Result<Option<ExecExit>> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         if find(&mut execs, id)?.running_pid().is_some() {
             return Err(ShimError::StillRunning);
         }
@@ -237,7 +255,7 @@ impl Execs {
     /// # Errors
     /// It has none, or does not run.
     pub(crate) fn resize(&self, id: &str, size: Size) -> Result<()> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         match &find(&mut execs, id)?.life {
             Life::Running { child: Child { master: Some(master), .. }, .. } => {
                 cringle_kernel::terminal::resize(master, size).map_err(ShimError::Resize)
@@ -253,16 +271,35 @@ impl Execs {
     /// # Errors
     /// There is none of this id.
     pub(crate) fn close_input(&self, id: &str) -> Result<()> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         let exec = find(&mut execs, id)?;
         exec.streams.close_input();
         exec.pump.end_feed();
         Ok(())
     }
 
+    /// Executes a process in a group of its own, if there can be one.
+    fn execute(
+        &self,
+        running: &Running,
+        process: &Process,
+        stdio: Stdio,
+    ) -> Result<(Child, Option<Group>)> {
+        let Some(group) = Group::make(running) else {
+            return Ok((running.exec(process, stdio)?, None));
+        };
+        match running.exec_below(process, stdio, Some(group.directory())) {
+            Ok(child) => Ok((child, Some(group))),
+            Err(error) => {
+                locked(&self.left_over).remove(group);
+                Err(error.into())
+            }
+        }
+    }
+
     /// Kills the exec's group; whether it has one and that worked.
     fn kill_group(&self, id: &str) -> bool {
-        match locked(&self.0).get(id).map(|exec| &exec.life) {
+        match locked(&self.known).get(id).map(|exec| &exec.life) {
             Some(Life::Running { group: Some(group), .. }) => group.kill().is_ok(),
             Some(Life::Running { group: None, .. } | Life::Added(_) | Life::Exited { .. })
             | None => false,
@@ -271,7 +308,7 @@ impl Execs {
 
     /// Writes down why the exec is killed; gives its process id if it runs.
     fn condemn(&self, id: &str, why: Why) -> Option<i32> {
-        let mut execs = locked(&self.0);
+        let mut execs = locked(&self.known);
         match &mut execs.get_mut(id)?.life {
             Life::Running { child, why_killed, .. } => {
                 why_killed.get_or_insert(why);
@@ -289,16 +326,6 @@ impl Exec {
             Life::Added(_) | Life::Exited { .. } => None,
         }
     }
-}
-
-/// Executes a process in a group of its own, if there can be one.
-fn execute(running: &Running, process: &Process, stdio: Stdio) -> Result<(Child, Option<Group>)> {
-    let group = Group::make(running);
-    let child = match &group {
-        Some(group) => running.exec_below(process, stdio, Some(group.directory())),
-        None => running.exec(process, stdio),
-    };
-    Ok((child?, group))
 }
 
 fn find<'execs>(execs: &'execs mut HashMap<String, Exec>, id: &str) -> Result<&'execs mut Exec> {

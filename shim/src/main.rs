@@ -1,7 +1,7 @@
 //! The shim: one static process beside each container, which is its parent, writes its log, knows how it ended, and
 //! outlives the daemon that asked for it.
 //!
-//! It has one thread. Entries: `serve` (our daemon passes the listening sockets), containerd's `start` and `delete`, and an
+//! It has one thread. Entries: `serve` (our daemon passes the listening sockets), `pin`, containerd's `start` and `delete`, and an
 //! OCI command line. What it does is spread as follows: [`container`] and [`exec`] hold what there is, [`task`] and
 //! [`control`] are its two sockets, [`engine`] makes containers, [`stdio`] moves bytes, [`exits`] keeps records.
 
@@ -14,6 +14,7 @@ mod exec;
 mod exits;
 mod oci_cli;
 mod oom;
+mod pin;
 mod process;
 mod reaper;
 mod rest;
@@ -25,6 +26,9 @@ mod watched;
 use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Why an entry failed.
+type Failure = Box<dyn Error>;
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();

@@ -1,19 +1,23 @@
 //! Where a process' standard streams lead.
 //!
 //! The Task service names them by text: nothing (`/dev/null`), a FIFO (containerd), `file:///path`, `cri-log:///path` (the
-//! shim writes log lines), and for the input `cri-input://kept` (a pipe that the shim keeps open). A FIFO or a file is
-//! given to the process itself, so its bytes never pass through here; only logs and terminals are read by the shim, and
-//! those are drained whatever becomes of what was read.
+//! shim writes log lines), `cri-output://kept` (the shim reads, and writes no log), and for the input `cri-input://kept` (a
+//! pipe that the shim keeps open). A FIFO or a file is given to the process itself, so its bytes never pass through here;
+//! only logs, kept output and terminals are read by the shim, and those are drained whatever becomes of what was read. What
+//! the shim reads for a log or keeps can be attached to.
 
+pub(crate) mod fan;
 pub(crate) mod lines;
 pub(crate) mod log;
 pub(crate) mod pump;
 
 use crate::engine;
+use crate::stdio::fan::{Fan, SharedFan};
 use crate::stdio::lines::Stream;
 use crate::stdio::log::Log;
 use crate::stdio::pump::{Drain, Pump};
-use cringle_proto_shim::{CRI_LOG_SCHEME, FILE_SCHEME, KEPT_INPUT};
+use cringle_proto_shim::control::WantedInput;
+use cringle_proto_shim::{CRI_LOG_SCHEME, FILE_SCHEME, KEPT_INPUT, KEPT_OUTPUT};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -60,6 +64,8 @@ pub(crate) struct Streams {
 pub(crate) struct Ends {
     /// The log, if there is one.
     pub log: Option<SharedLog>,
+    /// Who is attached, if what the process says can be attached to.
+    pub fan: Option<SharedFan>,
     /// What writes to the process: a pipe; a terminal's master is written to instead.
     input: Option<OwnedFd>,
     /// The FIFO that the input comes from.
@@ -95,6 +101,7 @@ pub(crate) enum StreamError {
 /// A stream's far end as named.
 enum Sink {
     Nothing,
+    Kept,
     Log(PathBuf),
     File(OwnedFd),
     Fifo { writer: OwnedFd, keeper: OwnedFd },
@@ -150,6 +157,25 @@ impl Ends {
         Ok(pump)
     }
 
+    /// What an attachment writes the process' input to, if there is one. `Whole`: nobody else has it from now on.
+    ///
+    /// # Errors
+    /// No descriptor is to be had.
+    pub(crate) fn input(
+        &mut self,
+        wanted: WantedInput,
+        master: Option<&OwnedFd>,
+    ) -> std::io::Result<Option<OwnedFd>> {
+        match (wanted, master) {
+            (WantedInput::Unwanted, _) => Ok(None),
+            (WantedInput::Shared | WantedInput::Whole, Some(master)) => {
+                master.try_clone().map(Some)
+            }
+            (WantedInput::Shared, None) => self.input.as_ref().map(OwnedFd::try_clone).transpose(),
+            (WantedInput::Whole, None) => Ok(self.input.take()),
+        }
+    }
+
     /// Closes the process' input.
     pub(crate) fn close_input(&mut self) {
         drop(self.input.take());
@@ -171,6 +197,9 @@ impl From<bool> for Terminal {
 fn sink(name: &str) -> Result<Sink, StreamError> {
     if name.is_empty() {
         return Ok(Sink::Nothing);
+    }
+    if name == KEPT_OUTPUT {
+        return Ok(Sink::Kept);
     }
     if let Some(path) = name.strip_prefix(CRI_LOG_SCHEME) {
         return Ok(Sink::Log(PathBuf::from(path)));
@@ -199,11 +228,12 @@ fn attach(sink: Sink, stream: Stream, ours: &mut Ends) -> Result<OwnedFd, Stream
             Ok(writer)
         }
         Sink::Log(path) => {
-            let (reader, writer) =
-                rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(StreamError::Pipe)?;
-            let log = ours.log_at(path);
-            ours.sources.push((reader, Drain::Log(log, stream)));
-            Ok(writer)
+            let drain = ours.log_drain(path, stream);
+            ours.drained(drain)
+        }
+        Sink::Kept => {
+            let drain = Drain::Fan(ours.fan(), stream);
+            ours.drained(drain)
         }
     }
 }
@@ -211,7 +241,8 @@ fn attach(sink: Sink, stream: Stream, ours: &mut Ends) -> Result<OwnedFd, Stream
 fn terminal_drain(sink: Sink, ours: &mut Ends) -> Drain {
     match sink {
         Sink::Nothing => Drain::Nowhere,
-        Sink::Log(path) => Drain::Log(ours.log_at(path), Stream::Output),
+        Sink::Log(path) => ours.log_drain(path, Stream::Output),
+        Sink::Kept => Drain::Fan(ours.fan(), Stream::Output),
         Sink::File(file) => Drain::Copy(file),
         Sink::Fifo { writer, keeper } => {
             ours.kept.push(keeper);
@@ -234,9 +265,22 @@ fn input(name: &str, ours: &mut Ends) -> Result<Option<OwnedFd>, StreamError> {
 }
 
 impl Ends {
-    /// The log; both streams of a process go to one.
-    fn log_at(&mut self, path: PathBuf) -> SharedLog {
-        Arc::clone(self.log.get_or_insert_with(|| Arc::new(Mutex::new(Log::new(path)))))
+    /// Where log lines go; both streams of a process go to one log.
+    fn log_drain(&mut self, path: PathBuf, stream: Stream) -> Drain {
+        let log = self.log.get_or_insert_with(|| Arc::new(Mutex::new(Log::new(path))));
+        Drain::Log(Arc::clone(log), self.fan(), stream)
+    }
+
+    fn fan(&mut self) -> SharedFan {
+        Arc::clone(self.fan.get_or_insert_with(|| Arc::new(Fan::default())))
+    }
+
+    /// A pipe that is read here; gives the process' end.
+    fn drained(&mut self, drain: Drain) -> Result<OwnedFd, StreamError> {
+        let (reader, writer) =
+            rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(StreamError::Pipe)?;
+        self.sources.push((reader, drain));
+        Ok(writer)
     }
 }
 

@@ -9,11 +9,11 @@ use cringle_proto_cri::v1::{
     PodSandboxStatusRequest,
 };
 use cringle_proto_cri::v1::{
-    ContainerConfig, ContainerFilter, ContainerStatus, CreateContainerRequest, ExecSyncRequest,
-    ExecSyncResponse, ImageSpec, ListContainersRequest, ListImagesRequest, ListPodSandboxRequest,
-    PodSandboxConfig, PodSandboxStatus, PullImageRequest, RemoveContainerRequest,
-    RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StopContainerRequest, StopPodSandboxRequest,
+    ContainerConfig, ContainerFilter, ContainerStats, ContainerStatus, CreateContainerRequest,
+    ExecSyncRequest, ExecSyncResponse, ImageSpec, ListContainerStatsRequest, ListContainersRequest,
+    ListImagesRequest, ListPodSandboxRequest, PodSandboxConfig, PodSandboxStatus, PullImageRequest,
+    RemoveContainerRequest, RemoveImageRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    StartContainerRequest, StopContainerRequest, StopPodSandboxRequest,
 };
 use hyper_util::rt::TokioIo;
 use std::path::Path;
@@ -162,6 +162,12 @@ impl Cri {
     pub async fn containers(&mut self, filter: Option<ContainerFilter>) -> Result<Vec<Container>> {
         let request = ListContainersRequest { filter };
         Ok(self.runtime.list_containers(request).await?.into_inner().containers)
+    }
+
+    /// What all running containers use.
+    pub async fn stats(&mut self) -> Result<Vec<ContainerStats>> {
+        let request = ListContainerStatsRequest { filter: None };
+        Ok(self.runtime.list_container_stats(request).await?.into_inner().stats)
     }
 
     /// Runs a command in a container, with seconds to end (0: any).

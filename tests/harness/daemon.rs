@@ -124,6 +124,12 @@ impl Daemon {
         self.directory.join("state/cringle.sock")
     }
 
+    /// Where measurements can be read.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.directory.join("metrics.sock")
+    }
+
     /// The process id of the running daemon.
     pub fn id(&mut self) -> Result<u32> {
         Ok(self.running()?.id())
@@ -212,6 +218,10 @@ level = "debug"
 [cgroup]
 parent = "/{cgroup}"
 
+[metrics]
+address = "unix://{metrics}"
+layer_interval = "100ms"
+
 [network]
 config_directory = "{networks}"
 plugin_directories = ["{plugins}"]
@@ -226,6 +236,7 @@ mirrors = ["http://{registry}"]
             state = self.state().display(),
             socket = self.socket().display(),
             cgroup = self.cgroup(),
+            metrics = self.metrics().display(),
             networks = place("net.d"),
             plugins = place("plugins"),
             cache = place("cni"),

@@ -18,8 +18,8 @@ const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: &[&str] = &[
     "sh", "cat", "cp", "dd", "echo", "env", "grep", "head", "hostname", "httpd", "id", "ip",
     "kill", "ls", "mkdir", "mount", "mv", "nc", "ping", "ps", "pwd", "readlink", "rm", "seq",
-    "sleep", "stat", "sync", "tail", "test", "top", "touch", "tr", "true", "false", "umount", "wc",
-    "wget", "yes",
+    "setsid", "sleep", "stat", "sync", "tail", "test", "top", "touch", "tr", "true", "false",
+    "umount", "wc", "wget", "yes",
 ];
 
 /// A layer with its two digests.

@@ -10,9 +10,13 @@
 
 pub mod client;
 pub mod daemon;
+pub mod footprint;
 pub mod image;
 pub mod inventory;
 pub mod registry;
 pub mod request;
+pub mod session;
+pub mod spdy;
 pub mod stage;
 pub mod wait;
+pub mod websocket;

@@ -16,9 +16,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -36,6 +38,8 @@ pub enum Fault {
     Corrupted,
     /// Headers are sent, and then nothing for ever.
     Stalled,
+    /// All is right, but comes in many small pieces, one at a time.
+    Slow,
 }
 
 /// A running registry; it ends when dropped.
@@ -184,6 +188,40 @@ impl hyper::body::Body for Unfinished {
     }
 }
 
+/// A body that takes its time.
+struct Slow {
+    rest: Bytes,
+    piece: usize,
+    pause: Pin<Box<Sleep>>,
+}
+
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Slow {
+    fn new(rest: Bytes) -> Self {
+        let piece = rest.len() / 32 + 1;
+        Self { rest, piece, pause: Box::pin(sleep(PAUSE)) }
+    }
+}
+
+impl hyper::body::Body for Slow {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        ready!(self.pause.as_mut().poll(context));
+        self.pause = Box::pin(sleep(PAUSE));
+        let length = self.piece.min(self.rest.len());
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
+    }
+}
+
 async fn serve(listener: TcpListener, content: Arc<Mutex<Content>>) {
     // Ends with the task: an error of accept means that the stage is gone.
     while let Ok((stream, _)) = listener.accept().await {
@@ -228,6 +266,7 @@ fn answer(
         Some(Fault::Truncated) => {
             Unfinished { first: Some(document.slice(..document.len() / 2)), end: End::Cut }.boxed()
         }
+        Some(Fault::Slow) => Slow::new(document).boxed(),
         Some(Fault::Stalled) => Unfinished { first: None, end: End::Never }.boxed(),
     })
 }

@@ -48,6 +48,15 @@ impl Stage {
         Ok(())
     }
 
+    /// Adds to the daemon's configuration, and starts it anew with that.
+    pub async fn configure(&mut self, text: &str) -> Result<()> {
+        use std::io::Write as _;
+        let path = self.directory().join("cringle.toml");
+        std::fs::File::options().append(true).open(path)?.write_all(text.as_bytes())?;
+        self.daemon.stop().await?;
+        self.start_again().await
+    }
+
     /// Puts another image of busybox into the registry, with a configuration and no more than a file of its own.
     pub fn add_image(&self, name: &str, description: &Description) -> Result<String> {
         let own =

@@ -1,8 +1,9 @@
 //! The control socket: SOCK_SEQPACKET, one JSON message per packet, descriptors beside it (unix(7), SCM_RIGHTS).
 //!
 //! The client's first packet is [`Order::Hello`]. Every request gets exactly one [`Message::Answer`] with its number;
-//! reports come unasked after [`Order::Subscribe`], and after [`Order::Exec`] for that exec. A client may send the next
-//! request before it has the answer to the last. An exec lives as long as the connection that ordered it.
+//! reports come unasked after [`Order::Subscribe`], after [`Order::Exec`] for that exec, and after [`Order::Attach`] for that
+//! attachment. A client may send the next request before it has the answer to the last. An exec and an attachment live as
+//! long as the connection that ordered them: the exec is killed then, the attachment's streams are let go of.
 
 use crate::record::{Ending, ExitRecord};
 use serde::{Deserialize, Serialize};
@@ -42,8 +43,9 @@ pub enum Order {
     },
     /// Opens the log's path anew. When the answer is there, so is the file.
     ReopenLog,
-    /// Starts a process in the container. The packet carries the descriptors that `streams` names, in that order. Answer:
-    /// [`Answer::Started`], then the report [`Report::ExecExited`].
+    /// Starts a process in the container. The packet carries the descriptors that `streams` names, in that order. A process
+    /// that asks for a terminal takes none: the terminal's master comes back with the answer, and the shim keeps no copy.
+    /// Answer: [`Answer::Started`], then the report [`Report::ExecExited`].
     Exec {
         /// Unique among the execs of this container.
         id: String,
@@ -53,6 +55,15 @@ pub enum Order {
         timeout_milliseconds: Option<u64>,
         /// What the passed descriptors are.
         streams: Vec<Stream>,
+    },
+    /// Copies what the container says from now on to the pipes that the packet carries, as `streams` names them in that
+    /// order: output and error, or with a terminal output alone. A pipe that stays full for too long ends the attachment.
+    /// Answer: [`Answer::Attached`], then the report [`Report::AttachmentEnded`].
+    Attach {
+        /// What the passed descriptors are.
+        streams: Vec<Stream>,
+        /// Whether the container's input is wanted too.
+        input: WantedInput,
     },
     /// Sends a signal.
     Signal {
@@ -81,6 +92,28 @@ pub enum Stream {
     Output,
     /// The write end of its error output.
     Error,
+}
+
+/// How an attachment wants the container's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WantedInput {
+    /// Not at all.
+    Unwanted,
+    /// A copy of the descriptor: the input stays open when the attachment ends.
+    Shared,
+    /// The only descriptor there is: when the client lets go of it, the input ends for ever. Of a terminal it is a copy all
+    /// the same.
+    Whole,
+}
+
+/// Whether a packet carries a certain descriptor.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Presence {
+    /// It does not.
+    #[default]
+    Absent,
+    /// It does.
+    Present,
 }
 
 /// Who is signalled.
@@ -126,6 +159,17 @@ pub enum Answer {
     Started {
         /// Process id, in the shim's PID namespace.
         pid: i32,
+        /// The master of its terminal.
+        #[serde(default)]
+        terminal: Presence,
+    },
+    /// To [`Order::Attach`]. The descriptors come in the order of the fields.
+    Attached {
+        /// Where the container's input is written to. Absent if it was not wanted, the container has none, or somebody
+        /// else has or had the whole of it.
+        input: Presence,
+        /// The master of the container's terminal, for its size.
+        terminal: Presence,
     },
 }
 
@@ -195,6 +239,11 @@ pub enum Report {
         /// How.
         ending: ExecEnding,
     },
+    /// The connection's attachment ended; its pipes are closed.
+    AttachmentEnded {
+        /// Why.
+        why: Detachment,
+    },
     /// The kernel killed a process of the container for lack of memory.
     OutOfMemory {
         /// How many it has killed so far.
@@ -209,4 +258,13 @@ pub enum ExecEnding {
     Exited(Ending),
     /// Its time was up and it was killed with all its offspring.
     TimedOut,
+}
+
+/// Why an attachment ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Detachment {
+    /// The container ended, and all that it said was passed on.
+    ContainerEnded,
+    /// The client did not read fast enough; what follows was not passed on.
+    FellBehind,
 }

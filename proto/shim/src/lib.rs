@@ -26,6 +26,8 @@ pub const CRI_LOG_SCHEME: &str = "cri-log://";
 pub const FILE_SCHEME: &str = "file://";
 /// What `stdin` of a Task `Create` says if the container's input is a pipe that the shim keeps open.
 pub const KEPT_INPUT: &str = "cri-input://kept";
+/// What `stdout` or `stderr` says if the container's output is read by the shim and goes to whoever is attached, to no log.
+pub const KEPT_OUTPUT: &str = "cri-output://kept";
 /// The annotation in `config.json` that gives a bundle a special role.
 pub const ROLE_ANNOTATION: &str = "dev.cringle.role";
 /// The role of PID 1 in a pod's shared PID namespace.

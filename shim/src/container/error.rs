@@ -37,6 +37,9 @@ pub(crate) enum ShimError {
     /// It has no terminal.
     #[error("the process has no terminal")]
     NoTerminal,
+    /// Its output does not come by here.
+    #[error("what the container says goes where nobody can attach")]
+    NotAttachable,
     /// The signal could not be sent.
     #[error("failed to send signal {signal}")]
     SendSignal {
@@ -72,7 +75,8 @@ impl ShimError {
             Self::DuplicateProcess(_)
             | Self::NotRunning
             | Self::StillRunning
-            | Self::NoTerminal => FailureKind::WrongState,
+            | Self::NoTerminal
+            | Self::NotAttachable => FailureKind::WrongState,
             Self::Parse { .. } => FailureKind::Malformed,
             Self::Engine(_)
             | Self::Streams(_)

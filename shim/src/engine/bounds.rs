@@ -1,4 +1,4 @@
-//! What binds every process of a container alike: its system call filter and its personality.
+//! What binds every process of a container alike: its system call filter, its personality, its user namespace.
 //!
 //! It is decided once, with the container. An exec needs no more of the specification than this, so the specification
 //! itself, many times larger, is not kept.
@@ -9,7 +9,8 @@ use cringle_kernel::seccomp::Filter;
 use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Spec};
 
 use super::error::Result;
-use super::seccomp;
+use super::namespaces::UserPlan;
+use super::{namespaces, seccomp};
 
 /// The bounds of a container's processes.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Bounds {
     pub filter: Option<Filter>,
     /// The personality, if one was asked for.
     pub personality: Option<u32>,
+    /// The user namespace, if it has one.
+    pub users: Option<UserPlan>,
 }
 
 /// `PER_LINUX32` of `linux/personality.h`.
@@ -31,7 +34,11 @@ impl Bounds {
     pub(super) fn of(spec: &Spec) -> Result<Arc<Self>> {
         let linux = spec.linux().as_ref();
         let filter = linux.and_then(|linux| linux.seccomp().as_ref()).map(seccomp::compile);
-        Ok(Arc::new(Self { filter: filter.transpose()?, personality: linux.and_then(personality) }))
+        Ok(Arc::new(Self {
+            filter: filter.transpose()?,
+            personality: linux.and_then(personality),
+            users: linux.map(namespaces::users).transpose()?.flatten(),
+        }))
     }
 }
 

@@ -13,6 +13,7 @@ use cringle_kernel::terminal::{self, Terminal};
 
 use super::cgroups::CgroupMount;
 use super::error::{Attempting as _, Result};
+use super::idmaps::{IdMaps, Layers};
 use super::namespaces::Joined;
 use super::plan::Plan;
 use super::process::ProcessPlan;
@@ -30,6 +31,10 @@ pub(super) struct Given {
     pub cgroups: Vec<CgroupMount>,
     /// The namespaces to join.
     pub joined: Joined,
+    /// What its mounts get their ids by.
+    pub maps: IdMaps,
+    /// Its user outside, whose its streams are to be.
+    pub owner: u32,
     /// Its streams.
     pub stdio: Stdio,
     /// Where it waits, if not for its parent.
@@ -38,9 +43,14 @@ pub(super) struct Given {
 
 /// The life of a container's init. The answer is its exit code, if it does not become its program.
 pub(super) fn init(plan: &Plan, given: Given) -> i32 {
-    let Given { sync, tasks, cgroups, joined, stdio, gate } = given;
-    let prepared = prepare(plan, &tasks, &cgroups, &joined, &stdio).and_then(|terminal| {
-        let master = plan.process.take_streams(stdio, terminal)?;
+    let prepared = prepare(plan, &given);
+    let Given { sync, joined, owner, stdio, gate, .. } = given;
+    let prepared = prepared.and_then(|terminal| {
+        let master = plan.process.take_streams(stdio, terminal, owner)?;
+        if let Some(users) = &joined.users {
+            plan.process.raise_limits()?;
+            namespaces::enter_users(users.as_fd(), plan.namespaces.new)?;
+        }
         sync.ready(master.as_ref().map(|master| master.as_fd()))
     });
     if let Err(error) = prepared {
@@ -62,13 +72,10 @@ pub(super) fn init(plan: &Plan, given: Given) -> i32 {
     }
 }
 
-fn prepare(
-    plan: &Plan,
-    tasks: &[OwnedFd],
-    cgroups: &[CgroupMount],
-    joined: &Joined,
-    stdio: &Stdio,
-) -> Result<Option<Terminal>> {
+/// All this is done as the host's root, also for a container with a user namespace: only its root may mount and make devices
+/// everywhere. What is made belongs to the container's root from the first moment.
+fn prepare(plan: &Plan, given: &Given) -> Result<Option<Terminal>> {
+    let Given { tasks, cgroups, joined, maps, stdio, .. } = given;
     credential::set_umask(0);
     cgroup::enter(tasks).attempting(|| "enter the container's cgroup".to_owned())?;
     plan.process.begin()?;
@@ -80,9 +87,16 @@ fn prepare(
         process::set_domain_name(name.as_bytes())
             .attempting(|| format!("set domain name {name:?}"))?;
     }
-    let (root, sources) = rootfs::raise(&plan.root, || mounts::open_sources(&plan.mounts))?;
+    let mut layers = Layers::new(maps);
+    let sources = || mounts::open_sources(&plan.mounts);
+    let (root, sources) = rootfs::raise(&plan.root, &mut layers, sources)?;
+    if let Some(users) = &plan.namespaces.users {
+        let (user, group) = users.root;
+        credential::own_what_is_made(user, group)
+            .attempting(|| "make files as the root of the user namespace".to_owned())?;
+    }
     for (mount, source) in plan.mounts.iter().zip(sources) {
-        mounts::make(mount, source, &root, cgroups)?;
+        mounts::make(mount, source, &root, (cgroups, &mut layers))?;
     }
     devices::furnish(&plan.devices, &root)?;
     let terminal = match stdio {
@@ -119,6 +133,8 @@ pub(super) struct Visit {
     pub init: OwnedFd,
     /// Which of them.
     pub namespaces: Namespaces,
+    /// Its user outside, whose its streams are to be.
+    pub owner: u32,
     /// Its streams.
     pub stdio: Stdio,
 }
@@ -126,16 +142,24 @@ pub(super) struct Visit {
 /// The life of another process of a container, up to its program. It can't be traced or looked into by the container's
 /// processes, among which it is from the moment it is cloned.
 pub(super) fn visit(plan: &ProcessPlan, visit: Visit) -> i32 {
-    let Visit { sync, tasks, init, namespaces, stdio } = visit;
+    let Visit { sync, tasks, init, namespaces, owner, stdio } = visit;
     let prepared = plan.begin().and_then(|()| {
         cgroup::enter(&tasks).attempting(|| "enter the container's cgroup".to_owned())?;
-        namespace::join_process(init.as_fd(), namespaces)
-            .attempting(|| "join the container's namespaces".to_owned())?;
+        let attempt = || "join the container's namespaces".to_owned();
+        if namespaces.has(Namespaces::USER) {
+            plan.raise_limits()?;
+            ProcessPlan::own_pipes(&stdio, owner)?;
+        }
+        namespace::join_process(init.as_fd(), namespaces).attempting(attempt)?;
+        if namespaces.has(Namespaces::USER) {
+            // Whoever comes from outside is nobody inside, and so would be what it makes.
+            credential::become_user(0, 0, &[]).attempting(attempt)?;
+        }
         let terminal = match stdio {
             Stdio::Terminal => Some(open_terminal(&open_root()?)?),
             Stdio::Pipes { .. } => None,
         };
-        let master = plan.take_streams(stdio, terminal)?;
+        let master = plan.take_streams(stdio, terminal, plan.user)?;
         sync.ready(master.as_ref().map(|master| master.as_fd()))
     });
     if let Err(error) = prepared {

@@ -16,6 +16,7 @@ use super::cgroups::CgroupMount;
 use super::child::{self, Given};
 use super::error::{Attempting as _, EngineError, Result};
 use super::gate;
+use super::idmaps::IdMaps;
 use super::namespaces;
 use super::plan::Plan;
 use super::state::{Identity, State};
@@ -34,6 +35,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Result<Created> {
     let plan = Plan::new(bundle)?;
     let joined = plan.namespaces.open()?;
+    let own =
+        plan.namespaces.users.as_ref().map(|users| &users.mappings).zip(joined.users.as_ref());
+    let maps = IdMaps::open(&plan.mappings(), own)?;
     let layout = Layout::probe().map_err(cgroup("find the cgroup hierarchies"))?;
     let paths =
         CgroupPaths::new(&layout, &plan.cgroup).map_err(cgroup("place the container's cgroup"))?;
@@ -41,7 +45,7 @@ pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Re
     state.write(&bundle.path)?;
     let made = Cgroup::create(paths).map_err(cgroup("make the container's cgroup"));
     let prepared = made.and_then(|cgroup| {
-        let clone = Clone { plan: &plan, joined, cgroup, stdio, gate };
+        let clone = Clone { plan: &plan, joined, maps, cgroup, stdio, gate };
         clone.perform(|pid| {
             state.init = Identity::of(pid);
             state.write(&bundle.path)
@@ -58,6 +62,7 @@ pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Re
 struct Clone<'a> {
     plan: &'a Plan,
     joined: namespaces::Joined,
+    maps: IdMaps,
     cgroup: Cgroup,
     stdio: Stdio,
     gate: Option<OwnedFd>,
@@ -76,11 +81,13 @@ impl Clone<'_> {
             tasks,
             cgroups: cgroup_mounts(self.cgroup.paths())?,
             joined: self.joined,
+            maps: self.maps,
+            owner: self.plan.owner()?,
             stdio: self.stdio,
             gate: self.gate,
         };
-        let new = self.plan.namespaces.new.without(cringle_kernel::namespace::Namespaces::CGROUP);
-        let birth = Birth { namespaces: new, cgroup: directory.as_ref().map(|open| open.as_fd()) };
+        let namespaces = self.plan.namespaces.born();
+        let birth = Birth { namespaces, cgroup: directory.as_ref().map(|open| open.as_fd()) };
         let mut ours = Some(ours);
         let plan = self.plan;
         let born =

@@ -34,7 +34,8 @@ struct Node {
     major: u32,
     minor: u32,
     mode: u32,
-    owner: (u32, u32),
+    /// The host's ids of its owner; none: whoever makes it.
+    owner: Option<(u32, u32)>,
 }
 
 /// The devices every container has: name, major, minor.
@@ -72,7 +73,7 @@ pub(super) fn plan(spec: &Spec) -> Result<DevicePlan> {
     for (path, major, minor) in DEFAULTS {
         if !nodes.iter().any(|node| node.path == Path::new(path)) {
             let kind = FileType::CharacterDevice;
-            nodes.push(Node { path: path.into(), kind, major, minor, mode: 0o666, owner: (0, 0) });
+            nodes.push(Node { path: path.into(), kind, major, minor, mode: 0o666, owner: None });
         }
     }
     Ok(DevicePlan { nodes, furnish: if bound { Furnish::Nothing } else { Furnish::All } })
@@ -99,7 +100,8 @@ fn node(device: &LinuxDevice) -> Result<Node> {
         major: number(device.major())?,
         minor: number(device.minor())?,
         mode: device.file_mode().unwrap_or(0o666) & 0o7777,
-        owner: (device.uid().unwrap_or_default(), device.gid().unwrap_or_default()),
+        // Also in a user namespace: what a device of the host can do is for those that may open it on the host.
+        owner: Some((device.uid().unwrap_or_default(), device.gid().unwrap_or_default())),
     })
 }
 
@@ -143,8 +145,7 @@ fn make(node: &Node, directory: &OwnedFd, name: &OsStr) -> Result<()> {
         Err(Errno::PERM) => return borrow(node, directory, name),
         Err(errno) => return Err(errno).attempting(attempt),
     }
-    let (user, group) = node.owner;
-    if (user, group) != (0, 0) {
+    if let Some((user, group)) = node.owner {
         let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
         let flags = AtFlags::SYMLINK_NOFOLLOW;
         rustix::fs::chownat(directory, name, Some(user), Some(group), flags).attempting(attempt)?;
@@ -300,7 +301,7 @@ mod tests {
             {"path":"/dev/sub/disk","type":"b","major":8,"minor":1}]}}"#;
         let plan = planned(json).unwrap();
         assert_eq!(plan.nodes.len(), DEFAULTS.len() + 1);
-        assert_eq!(plan.nodes[0].owner, (7, 8));
+        assert_eq!(plan.nodes[0].owner, Some((7, 8)));
         assert_eq!(plan.nodes[1].kind, FileType::BlockDevice);
         assert_eq!(plan.furnish, Furnish::All);
     }

@@ -16,7 +16,10 @@ use rustix::fs::FileType;
 
 use super::cgroups::{self, CgroupMount};
 use super::error::{Attempting as _, EngineError, Result};
+use super::idmaps::{Layers, Mappings};
+use super::namespaces::UserPlan;
 use super::options::{Options, parameter};
+use super::rootfs;
 
 /// One mount, decided.
 #[derive(Debug)]
@@ -25,6 +28,10 @@ pub(super) struct MountPlan {
     pub destination: PathBuf,
     /// What.
     pub what: What,
+    /// Which ids it shows: a bind mount itself, an overlay in its layers.
+    pub mappings: Option<Mappings>,
+    /// The part of a filesystem that is mounted, if not all.
+    pub sub_path: Option<PathBuf>,
 }
 
 /// What is mounted.
@@ -72,32 +79,69 @@ const COVERABLE: [&str; 11] = [
     "/proc/sys/crypto/fips_enabled",
 ];
 
-/// Plans all mounts. `bundle` is what relative sources are relative to.
+/// Plans all mounts. `bundle` is what relative sources are relative to; owners are those inside the user namespace.
 ///
 /// # Errors
 /// A mount that makes no sense or is not supported.
-pub(super) fn plan(mounts: &[Mount], bundle: &Path) -> Result<Vec<MountPlan>> {
-    mounts.iter().enumerate().map(|(index, mount)| plan_one(mount, index, bundle)).collect()
+pub(super) fn plan(
+    mounts: &[Mount],
+    bundle: &Path,
+    users: Option<&UserPlan>,
+) -> Result<Vec<MountPlan>> {
+    let mut plans = Vec::with_capacity(mounts.len());
+    for (index, mount) in mounts.iter().enumerate() {
+        let field = format!("mounts[{index}]");
+        let mut plan = plan_one(mount, &field, bundle)?;
+        if let (What::Filesystem { parameters, .. }, Some(users)) = (&mut plan.what, users) {
+            map_owner(parameters, users, &field)?;
+        }
+        plans.push(plan);
+    }
+    Ok(plans)
 }
 
-fn plan_one(mount: &Mount, index: usize, bundle: &Path) -> Result<MountPlan> {
-    let field = format!("mounts[{index}]");
-    let mapped = |map: &Option<Vec<_>>| map.as_ref().is_some_and(|map| !map.is_empty());
-    if mapped(mount.uid_mappings()) || mapped(mount.gid_mappings()) {
-        return Err(EngineError::Unsupported(format!("id-mapped mount {field}")));
-    }
-    let destination = destination(mount.destination(), &field)?;
+fn plan_one(mount: &Mount, field: &str, bundle: &Path) -> Result<MountPlan> {
+    let (users, groups) = (mount.uid_mappings().as_ref(), mount.gid_mappings().as_ref());
+    let mappings = Mappings::of_spec(users, groups, &format!("{field}.uidMappings"))?;
+    let destination = destination(mount.destination(), field)?;
     let words = mount.options().as_deref().unwrap_or_default();
-    let options = Options::parse(words, &field)?;
+    let mut options = Options::parse(words, field)?;
+    let sub_path = options.sub_path.take();
     let kind = mount.typ().as_deref().unwrap_or_default();
     let what = if options.bind.is_some() || matches!(kind, "bind" | "rbind") {
-        plan_bind(mount, &options, kind, &field, bundle)?
+        if sub_path.is_some() {
+            return Err(EngineError::Unsupported(format!("a part of bind mount {field}")));
+        }
+        plan_bind(mount, &options, kind, field, bundle)?
     } else if matches!(kind, "cgroup" | "cgroup2") {
         What::Cgroups { attributes: options.top.set }
     } else {
-        plan_filesystem(mount, options, &field)?
+        plan_filesystem(mount, options, field)?
     };
-    Ok(MountPlan { destination, what })
+    let can_map = kind == "overlay" || matches!(what, What::Bind { .. });
+    if mappings.is_some() && !can_map {
+        return Err(EngineError::Unsupported(format!("an id map for {field} of type {kind:?}")));
+    }
+    Ok(MountPlan { destination, what, mappings, sub_path })
+}
+
+/// Owners that the words name are those inside; who mounts is outside.
+fn map_owner(parameters: &mut [Parameter], users: &UserPlan, field: &str) -> Result<()> {
+    for parameter in parameters {
+        let map = match parameter.key.to_bytes() {
+            b"uid" => Mappings::user_outside,
+            b"gid" => Mappings::group_outside,
+            _ => continue,
+        };
+        let id = parameter.value.as_ref().and_then(|value| value.to_str().ok()?.parse().ok());
+        let outside = id.and_then(|id| map(&users.mappings, id)).ok_or_else(|| {
+            let problem = format!("{:?} is not in the user namespace", parameter.value);
+            EngineError::invalid(field, problem)
+        })?;
+        let word = format!("{}={outside}", parameter.key.to_string_lossy());
+        *parameter = super::options::parameter(&word, field)?;
+    }
+    Ok(())
 }
 
 fn destination(path: &Path, field: &str) -> Result<PathBuf> {
@@ -166,7 +210,15 @@ fn plan_filesystem(mount: &Mount, options: Options, field: &str) -> Result<What>
     };
     let kind = CString::new(kind)
         .map_err(|_nul| EngineError::invalid(format!("{field}.type"), "it has a NUL byte in it"))?;
-    let mut parameters = options.parameters;
+    let mut parameters = Vec::with_capacity(options.parameters.len() + 1);
+    for parameter in options.parameters {
+        match (parameter.key.to_bytes(), &parameter.value) {
+            (b"lowerdir", Some(list)) if kind.to_bytes() == b"overlay" => {
+                rootfs::lower_directories(&list.to_string_lossy(), &mut parameters)?;
+            }
+            (_, _) => parameters.push(parameter),
+        }
+    }
     if let Some(source) = mount.source() {
         let word = format!("source={}", source.display());
         parameters.insert(0, parameter(&word, field)?);
@@ -201,23 +253,32 @@ pub(super) fn open_sources(plans: &[MountPlan]) -> Result<Vec<Option<OwnedFd>>> 
 ///
 /// # Errors
 /// The call that failed, and for which mount.
-pub(super) fn make(
-    plan: &MountPlan,
+pub(super) fn make<'a>(
+    plan: &'a MountPlan,
     source: Option<OwnedFd>,
     root: &Root,
-    cgroups: &[CgroupMount],
+    (cgroups, layers): (&[CgroupMount], &mut Layers<'a>),
 ) -> Result<()> {
     let attempt = || format!("mount {:?}", plan.destination);
     match &plan.what {
-        What::Bind { changes, .. } => {
+        What::Bind { changes, depth, .. } => {
             let Some(tree) = source else { return Ok(()) };
+            if let Some(mappings) = &plan.mappings {
+                layers.maps().apply(mappings, &tree, *depth)?;
+            }
             for (change, depth) in changes {
                 mount::change(&tree, change, *depth).attempting(attempt)?;
             }
             bind(&tree, plan, root)
         }
         What::Filesystem { kind, parameters, attributes, propagation } => {
+            if let Some(mappings) = &plan.mappings {
+                rootfs::map_layers(parameters, mappings, layers)?;
+            }
             let tree = mount::filesystem(kind, parameters, *attributes).attempting(attempt)?;
+            if let Some(part) = &plan.sub_path {
+                return bind(&part_of(tree, part, plan)?, plan, root);
+            }
             if let Some(propagation) = *propagation {
                 let change = Change { propagation: Some(propagation), ..Change::default() };
                 mount::change(&tree, &change, Depth::One).attempting(attempt)?;
@@ -245,6 +306,21 @@ pub(super) fn make(
             cgroups::mount(cgroups, *attributes, &target)
         }
     }
+}
+
+/// A path inside a filesystem as a tree of its own. To be cloned the whole must be attached somewhere in this mount
+/// namespace: over its root, where no path leads to it, and only meanwhile. What stays there would be left of the old root when
+/// the container's root takes its place.
+fn part_of(whole: OwnedFd, part: &Path, plan: &MountPlan) -> Result<OwnedFd> {
+    let attempt = || format!("mount {part:?} of an image at {:?}", plan.destination);
+    let here = Root::open(Path::new("/")).attempting(attempt)?;
+    mount::attach(&whole, &here).attempting(attempt)?;
+    let place = Root::from_descriptor(whole).place(part, Links::Follow).attempting(attempt)?;
+    let tree = mount::clone_descriptor(&place, Depth::One).attempting(attempt)?;
+    mount::detach(c"/").attempting(attempt)?;
+    let private = Change { propagation: Some(Propagation::Private), ..Change::default() };
+    mount::change(&tree, &private, Depth::One).attempting(attempt)?;
+    Ok(tree)
 }
 
 fn bind(tree: &OwnedFd, plan: &MountPlan, root: &Root) -> Result<()> {
@@ -280,7 +356,7 @@ mod tests {
 
     fn one(json: &str) -> Result<MountPlan> {
         let mount: Mount = serde_json::from_str(json).unwrap();
-        Ok(plan(&[mount], Path::new("/bundle"))?.remove(0))
+        Ok(plan(&[mount], Path::new("/bundle"), None)?.remove(0))
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Mount options: the words of an OCI specification told apart into what they mean.
 
 use std::ffi::CString;
+use std::path::PathBuf;
 
 use cringle_kernel::mount::{Attributes, Change, Depth, Parameter, Propagation};
 
@@ -17,6 +18,8 @@ pub(super) struct Options {
     pub tree: Change,
     /// The propagation asked for, and how deep.
     pub propagation: Option<(Propagation, Depth)>,
+    /// The part of the filesystem that is meant, by the word of mount(8).
+    pub sub_path: Option<PathBuf>,
     /// What is left for the filesystem itself.
     pub parameters: Vec<Parameter>,
 }
@@ -59,6 +62,9 @@ const PROPAGATIONS: [(&str, Propagation); 4] = [
     ("unbindable", Propagation::Unbindable),
 ];
 
+/// What is mounted is not the whole filesystem but what is at a path in it.
+const SUB_PATH: &str = "X-mount.subdir=";
+
 impl Options {
     /// Parses a list; `field` names it in errors.
     ///
@@ -79,6 +85,9 @@ impl Options {
             "rbind" => self.bind = Some(Depth::Tree),
             "idmap" | "ridmap" | "tmpcopyup" | "remount" => {
                 return Err(EngineError::Unsupported(format!("mount option {word:?} in {field}")));
+            }
+            _ if word.starts_with(SUB_PATH) => {
+                self.sub_path = word.strip_prefix(SUB_PATH).map(PathBuf::from);
             }
             _ if self.take_attribute(word) || self.take_propagation(word) => {}
             _ => self.parameters.push(parameter(word, field)?),

@@ -12,6 +12,7 @@ use oci_spec::runtime::{Hooks, Linux, Spec};
 use super::bounds::Bounds;
 use super::devices::{self, DevicePlan};
 use super::error::{EngineError, Result};
+use super::idmaps::Mappings;
 use super::mounts::{self, MountPlan};
 use super::namespaces::{self, NamespacePlan};
 use super::process::{self, ProcessPlan, Role};
@@ -53,6 +54,20 @@ pub(super) struct Plan {
 const DEFAULT_PARENT: &str = "/cringle";
 
 impl Plan {
+    /// The id maps that its mounts need.
+    pub(super) fn mappings(&self) -> Vec<&Mappings> {
+        let of_mounts = self.mounts.iter().filter_map(|one| one.mappings.as_ref());
+        self.root.mappings.iter().chain(of_mounts).collect()
+    }
+
+    /// The user outside that its first process is.
+    ///
+    /// # Errors
+    /// There is none: the user namespace does not map it.
+    pub(super) fn owner(&self) -> Result<u32> {
+        process::owner(self.process.user, self.namespaces.users.as_ref())
+    }
+
     /// Decides everything.
     ///
     /// # Errors
@@ -79,7 +94,11 @@ impl Plan {
         }
         Ok(Self {
             root: rootfs::plan(bundle)?,
-            mounts: mounts::plan(spec.mounts().as_deref().unwrap_or_default(), &bundle.path)?,
+            mounts: mounts::plan(
+                spec.mounts().as_deref().unwrap_or_default(),
+                &bundle.path,
+                namespaces.users.as_ref(),
+            )?,
             devices: devices::plan(spec)?,
             masked: paths(linux.masked_paths().as_deref()),
             read_only: paths(linux.readonly_paths().as_deref()),
@@ -142,8 +161,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     }
     let Some(linux) = spec.linux() else { return Ok(()) };
     let asked = [
-        ("linux.uidMappings", linux.uid_mappings().as_ref().is_some_and(|map| !map.is_empty())),
-        ("linux.gidMappings", linux.gid_mappings().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
         ("linux.memoryPolicy", linux.memory_policy().is_some()),

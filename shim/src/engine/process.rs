@@ -20,6 +20,7 @@ use super::Stdio;
 use super::bounds::Bounds;
 use super::error::{Attempting as _, EngineError, Result};
 use super::home;
+use super::namespaces::UserPlan;
 use super::security::{self, Privileges};
 use super::sync::End;
 
@@ -43,7 +44,8 @@ pub(super) struct ProcessPlan {
     candidates: Vec<CString>,
     /// Where it starts.
     pub directory: PathBuf,
-    user: u32,
+    /// Its user, inside.
+    pub user: u32,
     group: u32,
     groups: Vec<u32>,
     umask: u32,
@@ -97,6 +99,17 @@ pub(super) fn plan(process: &Process, bounds: &Arc<Bounds>) -> Result<ProcessPla
             rows: u16::try_from(size.height()).unwrap_or_default(),
             columns: u16::try_from(size.width()).unwrap_or_default(),
         }),
+    })
+}
+
+/// The user outside for one inside.
+///
+/// # Errors
+/// The user namespace does not map it.
+pub(super) fn owner(user: u32, users: Option<&UserPlan>) -> Result<u32> {
+    let Some(users) = users else { return Ok(user) };
+    users.mappings.user_outside(user).ok_or_else(|| {
+        EngineError::invalid("process.user.uid", format!("{user} is not in the user namespace"))
     })
 }
 
@@ -154,7 +167,35 @@ impl ProcessPlan {
         }
     }
 
-    /// Child-side: becomes the leader of a session on these streams. `terminal` is one that was made inside the container.
+    /// Child-side, before a user namespace is entered, from within which hard limits can't be raised: raises them.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(super) fn raise_limits(&self) -> Result<()> {
+        for &(resource, pair) in &self.limits {
+            let own = rlimit::get(resource);
+            rlimit::set(resource, LimitPair { hard: own.hard.max(pair.hard), ..own })
+                .map(drop)
+                .attempting(|| format!("raise resource limit {resource:?}"))?;
+        }
+        Ok(())
+    }
+
+    /// Child-side, before a user namespace is entered, from within which they can't be given away: lets `owner`, who is the
+    /// process' user outside, open its streams again.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(super) fn own_pipes(stdio: &Stdio, owner: u32) -> Result<()> {
+        let Stdio::Pipes { stdin, stdout, stderr } = stdio else { return Ok(()) };
+        for stream in stdin.iter().chain([stdout, stderr]) {
+            Self::own(stream, owner).attempting(|| "set standard streams".to_owned())?;
+        }
+        Ok(())
+    }
+
+    /// Child-side: becomes the leader of a session on these streams. `terminal` is one that was made inside the container;
+    /// `owner` is the process' user where this is called.
     ///
     /// # Errors
     /// The kernel refused.
@@ -162,6 +203,7 @@ impl ProcessPlan {
         &self,
         stdio: Stdio,
         terminal: Option<Terminal>,
+        owner: u32,
     ) -> Result<Option<OwnedFd>> {
         let attempt = || "set standard streams".to_owned();
         rustix::process::setsid().attempting(attempt)?;
@@ -188,7 +230,7 @@ impl ProcessPlan {
             }
         };
         for stream in [&stdin, &stdout, &stderr] {
-            self.own(stream).attempting(attempt)?;
+            Self::own(stream, owner).attempting(attempt)?;
         }
         // None of these numbers is above two when it is the wrong one: they were made by a parent that has all three open.
         rustix::stdio::dup2_stdin(&stdin).attempting(attempt)?;
@@ -198,14 +240,14 @@ impl ProcessPlan {
     }
 
     /// Lets the process' user open its streams again by `/dev/stdout` and the like.
-    fn own(&self, stream: &OwnedFd) -> std::result::Result<(), Errno> {
+    fn own(stream: &OwnedFd, owner: u32) -> std::result::Result<(), Errno> {
         let status = rustix::fs::fstat(stream)?;
         let is_null = FileType::from_raw_mode(status.st_mode) == FileType::CharacterDevice
             && status.st_rdev == rustix::fs::makedev(1, 3);
-        if is_null || status.st_uid == self.user {
+        if is_null || status.st_uid == owner {
             return Ok(());
         }
-        match rustix::fs::fchown(stream, Some(Uid::from_raw(self.user)), None) {
+        match rustix::fs::fchown(stream, Some(Uid::from_raw(owner)), None) {
             Ok(()) | Err(Errno::INVAL | Errno::PERM | Errno::ROFS) => Ok(()),
             Err(errno) => Err(errno),
         }
@@ -336,7 +378,7 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<ProcessPlan> {
-        let bounds = Arc::new(Bounds { filter: None, personality: None });
+        let bounds = Arc::new(Bounds { filter: None, personality: None, users: None });
         plan(&serde_json::from_str(json).unwrap(), &bounds)
     }
 

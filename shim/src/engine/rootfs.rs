@@ -10,6 +10,7 @@ use cringle_kernel::path::{Links, Root};
 use oci_spec::runtime::Spec;
 
 use super::error::{Attempting as _, EngineError, Result};
+use super::idmaps::{Layers, Mappings};
 use super::options::{Options, parameter};
 use super::{Bundle, RootfsMount};
 
@@ -17,6 +18,8 @@ use super::{Bundle, RootfsMount};
 #[derive(Debug)]
 pub(super) struct RootPlan {
     what: What,
+    /// Which ids it shows: a bind mount itself, an overlay in its lower layers.
+    pub mappings: Option<Mappings>,
     /// A directory of the host to stand on, seen by this container's mount namespace only.
     stand: PathBuf,
     /// What the container may do with it.
@@ -50,8 +53,8 @@ pub(super) fn plan(bundle: &Bundle) -> Result<RootPlan> {
         return Err(EngineError::invalid("root", "it is missing"));
     };
     let read_only = root.and_then(oci_spec::runtime::Root::readonly).unwrap_or_default();
-    let what = match bundle.rootfs.as_slice() {
-        [] => bind(&path, Change::default())?,
+    let (what, mappings) = match bundle.rootfs.as_slice() {
+        [] => (bind(&path, Change::default())?, None),
         [mount] => from_mount(mount)?,
         [..] => {
             let text = format!("a root of {} mounts", bundle.rootfs.len());
@@ -62,22 +65,28 @@ pub(super) fn plan(bundle: &Bundle) -> Result<RootPlan> {
     let stand = if path.is_dir() { path } else { bundle.path.clone() };
     Ok(RootPlan {
         what,
+        mappings,
         stand,
         access: if read_only { Access::Read } else { Access::Write },
         propagation: propagation(&bundle.spec)?,
     })
 }
 
-fn from_mount(mount: &RootfsMount) -> Result<What> {
+fn from_mount(mount: &RootfsMount) -> Result<(What, Option<Mappings>)> {
     const FIELD: &str = "rootfs";
+    let mut words = mount.options.clone();
+    let mappings = Mappings::of_words(&mut words, FIELD)?;
     if mount.kind == "bind" || mount.options.iter().any(|word| word == "rbind" || word == "bind") {
-        let options = Options::parse(&mount.options, FIELD)?;
+        let options = Options::parse(&words, FIELD)?;
         let mut change = options.top;
         change.set = change.set.with(options.tree.set);
-        return bind(Path::new(&mount.source), change);
+        return Ok((bind(Path::new(&mount.source), change)?, mappings));
+    }
+    if mappings.is_some() && mount.kind != "overlay" {
+        return Err(EngineError::Unsupported(format!("an id map for a root of {:?}", mount.kind)));
     }
     let (layers, rest): (Vec<_>, Vec<_>) =
-        mount.options.iter().cloned().partition(|word| word.starts_with("lowerdir="));
+        words.into_iter().partition(|word| word.starts_with("lowerdir="));
     let options = Options::parse(&rest, FIELD)?;
     let mut parameters = Vec::with_capacity(options.parameters.len() + 8);
     if !mount.source.is_empty() {
@@ -89,11 +98,12 @@ fn from_mount(mount: &RootfsMount) -> Result<What> {
     parameters.extend(options.parameters);
     let kind = CString::new(mount.kind.as_str())
         .map_err(|_nul| EngineError::invalid("rootfs.type", "it has a NUL byte in it"))?;
-    Ok(What::Filesystem { kind, parameters, attributes: options.top.set })
+    let what = What::Filesystem { kind, parameters, attributes: options.top.set };
+    Ok((what, mappings))
 }
 
 /// One parameter for each layer: their number and length is not bound by a page then. A list with escapes goes as it is.
-fn lower_directories(list: &str, parameters: &mut Vec<Parameter>) -> Result<()> {
+pub(super) fn lower_directories(list: &str, parameters: &mut Vec<Parameter>) -> Result<()> {
     if list.contains('\\') || list.contains("::") {
         parameters.push(parameter(&format!("lowerdir={list}"), "rootfs")?);
         return Ok(());
@@ -125,7 +135,11 @@ fn propagation(spec: &Spec) -> Result<Option<(Propagation, Depth)>> {
 ///
 /// # Errors
 /// The call that failed.
-pub(super) fn raise<T>(plan: &RootPlan, before: impl FnOnce() -> Result<T>) -> Result<(Root, T)> {
+pub(super) fn raise<'a, T>(
+    plan: &'a RootPlan,
+    layers: &mut Layers<'a>,
+    before: impl FnOnce() -> Result<T>,
+) -> Result<(Root, T)> {
     let attempt = || "mount the root filesystem".to_owned();
     let bound = match &plan.what {
         What::Bind { source, .. } => {
@@ -137,6 +151,9 @@ pub(super) fn raise<T>(plan: &RootPlan, before: impl FnOnce() -> Result<T>) -> R
     mount::propagate(c"/", Propagation::Slave, Depth::Tree).attempting(attempt)?;
     let tree = match (&plan.what, bound) {
         (What::Bind { change, .. }, Some(tree)) => {
+            if let Some(mappings) = &plan.mappings {
+                layers.maps().apply(mappings, &tree, Depth::Tree)?;
+            }
             let wanted = match plan.propagation {
                 Some((propagation @ (Propagation::Slave | Propagation::Private), _)) => propagation,
                 Some((Propagation::Shared | Propagation::Unbindable, _)) | None => {
@@ -151,6 +168,9 @@ pub(super) fn raise<T>(plan: &RootPlan, before: impl FnOnce() -> Result<T>) -> R
             tree
         }
         (What::Filesystem { kind, parameters, attributes }, _) => {
+            if let Some(mappings) = &plan.mappings {
+                map_layers(parameters, mappings, layers)?;
+            }
             mount::filesystem(kind, parameters, *attributes).attempting(attempt)?
         }
         (What::Bind { .. }, None) => return Err(EngineError::Unsupported(attempt())),
@@ -158,6 +178,28 @@ pub(super) fn raise<T>(plan: &RootPlan, before: impl FnOnce() -> Result<T>) -> R
     let stand = Root::open(&plan.stand).attempting(attempt)?;
     mount::attach(&tree, &stand).attempting(attempt)?;
     Ok((Root::from_descriptor(tree), prepared))
+}
+
+/// Child-side: lets the lower layers of an overlay show ids by a map.
+///
+/// # Errors
+/// A layer's filesystem can't, or the list of layers is one that was passed on as it is.
+pub(super) fn map_layers<'a>(
+    parameters: &'a [Parameter],
+    mappings: &'a Mappings,
+    layers: &mut Layers<'a>,
+) -> Result<()> {
+    for parameter in parameters {
+        match (parameter.key.to_bytes(), &parameter.value) {
+            (b"lowerdir+", Some(layer)) => layers.map(layer, mappings)?,
+            (b"lowerdir", _) => {
+                let text = "an id map with a list of layers that has escapes";
+                return Err(EngineError::Unsupported(text.to_owned()));
+            }
+            (_, _) => {}
+        }
+    }
+    Ok(())
 }
 
 /// Child-side: makes the directory the program starts in, if it is missing; as the container would follow the links in it.
@@ -197,6 +239,7 @@ mod tests {
         let options = options.iter().map(|&word| word.to_owned()).collect();
         from_mount(&RootfsMount { kind: "overlay".into(), source: "overlay".into(), options })
             .unwrap()
+            .0
     }
 
     fn texts(what: &What) -> Vec<String> {

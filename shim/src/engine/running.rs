@@ -104,6 +104,7 @@ impl Running {
         directory: Option<BorrowedFd<'_>>,
     ) -> Result<Child> {
         let plan = process::plan(process, &self.bounds)?;
+        let users = self.bounds.users.as_ref();
         let open = cgroup("open the container's cgroup");
         let (ours, theirs) = sync::pair()?;
         let init = self.child.pidfd.try_clone().map_err(|error| {
@@ -114,7 +115,8 @@ impl Running {
             sync: theirs,
             tasks: self.cgroup.tasks_files().map_err(open)?,
             init,
-            namespaces: SHARED,
+            namespaces: users.map_or(SHARED, |_| SHARED.with(Namespaces::USER)),
+            owner: process::owner(plan.user, users)?,
             stdio: stdio.complete()?,
         };
         let birth = Birth { namespaces: Namespaces::NONE, cgroup: directory };

@@ -7,6 +7,7 @@ mod bench;
 mod exec;
 mod mounts;
 mod security;
+mod users;
 
 use std::io::Read as _;
 use std::os::fd::{AsFd as _, OwnedFd};

@@ -1,5 +1,8 @@
 //! A cgroup of its own for each exec, below the container's in the unified hierarchy: one write kills it with everything that
 //! ever came of it, however it tried to get away. Where there is no such hierarchy there is no such group.
+//!
+//! A group in which somebody is left cannot be removed: what is being killed takes a moment, and a daemon that an exec
+//! started may live for long. Its name is kept, and it is tried again with each exec that follows.
 
 use crate::engine::Running;
 use crate::{chain, note};
@@ -8,7 +11,7 @@ use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The group. It is removed with this value, unless somebody is left in it: then it goes with the container.
+/// The group. To be given to [`LeftOver::remove`].
 #[derive(Debug)]
 pub(super) struct Group {
     parent: OwnedFd,
@@ -57,8 +60,20 @@ impl Group {
     }
 }
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _somebody_is_left = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
+/// Names of groups in which somebody was left. What is in them when the container ends goes with it.
+#[derive(Debug, Default)]
+pub(super) struct LeftOver(Vec<String>);
+
+impl LeftOver {
+    /// Removes a group and those left over from before, or keeps their names.
+    pub(super) fn remove(&mut self, group: Group) {
+        let Group { parent, name, directory } = group;
+        // A directory that is open is removed all the same, but why keep it.
+        drop(directory);
+        self.0.push(name);
+        self.0.retain(|name| {
+            let removed = rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR);
+            matches!(removed, Err(Errno::BUSY))
+        });
     }
 }

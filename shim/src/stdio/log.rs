@@ -135,6 +135,11 @@ impl Log {
         Ok(read)
     }
 
+    /// The bytes that the last [`Self::take_from`] took, which answered `count`.
+    pub(crate) fn taken(&self, count: usize) -> &[u8] {
+        self.input.get(..count).unwrap_or_default()
+    }
+
     /// Writes what the last bytes completed; before it, if lines were lost, one that says so.
     fn write_batch(&mut self, stamp: &Stamp) {
         if self.pending.is_empty() {

@@ -2,6 +2,7 @@
 
 use crate::locked;
 use crate::stdio::SharedLog;
+use crate::stdio::fan::SharedFan;
 use crate::stdio::lines::Stream;
 use crate::watched::watched;
 use rustix::io::Errno;
@@ -14,8 +15,10 @@ use tokio::task::JoinHandle;
 /// What becomes of the bytes read.
 #[derive(Debug)]
 pub(crate) enum Drain {
-    /// Lines of the log.
-    Log(SharedLog, Stream),
+    /// Lines of the log, and whoever is attached.
+    Log(SharedLog, SharedFan, Stream),
+    /// Whoever is attached.
+    Fan(SharedFan, Stream),
     /// The same bytes elsewhere.
     Copy(OwnedFd),
     /// Nothing.
@@ -40,7 +43,8 @@ impl Pump {
     pub(crate) fn drain(&mut self, source: OwnedFd, drain: Drain) -> io::Result<()> {
         let source = without_waiting(source)?;
         let task = match drain {
-            Drain::Log(log, stream) => tokio::spawn(log_all(source, log, stream)),
+            Drain::Log(log, fan, stream) => tokio::spawn(log_all(source, log, fan, stream)),
+            Drain::Fan(fan, stream) => tokio::spawn(spread_all(source, fan, stream)),
             Drain::Copy(target) => tokio::spawn(copy_all(source, Some(without_waiting(target)?))),
             Drain::Nowhere => tokio::spawn(copy_all(source, None)),
         };
@@ -103,34 +107,34 @@ fn without_waiting(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     watched(descriptor)
 }
 
-async fn log_all(source: AsyncFd<OwnedFd>, log: SharedLog, stream: Stream) {
+async fn log_all(source: AsyncFd<OwnedFd>, log: SharedLog, fan: SharedFan, stream: Stream) {
     loop {
         let Ok(mut ready) = source.readable().await else { return };
-        match ready.try_io(|source| locked(&log).take_from(source.as_fd(), stream)) {
-            Ok(Ok(0) | Err(_)) => return,
-            Ok(Ok(_)) => {}
+        let taken = match ready.try_io(|source| locked(&log).take_from(source.as_fd(), stream)) {
+            Ok(Ok(0) | Err(_)) => return fan.stream_ended(stream),
+            Ok(Ok(taken)) => taken,
             Err(_would_wait) => continue,
+        };
+        if fan.is_heard(stream) {
+            let bytes = locked(&log).taken(taken).to_vec();
+            // In a box, so that the task of a container which nobody is attached to stays small.
+            Box::pin(fan.spread(stream, &bytes)).await;
         }
         // A container that never stops talking must not keep the others' turn.
         tokio::task::yield_now().await;
     }
 }
 
+async fn spread_all(source: AsyncFd<OwnedFd>, fan: SharedFan, stream: Stream) {
+    while let Some(chunk) = next_chunk(&source).await {
+        Box::pin(fan.spread(stream, &chunk)).await;
+        tokio::task::yield_now().await;
+    }
+    fan.stream_ended(stream);
+}
+
 async fn copy_all(source: AsyncFd<OwnedFd>, target: Option<AsyncFd<OwnedFd>>) {
-    loop {
-        let Ok(mut ready) = source.readable().await else { return };
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let taken = ready.try_io(|source| {
-            match rustix::io::read(source.as_fd(), rustix::buffer::spare_capacity(&mut chunk)) {
-                Err(Errno::IO) => Ok(0),
-                answer => answer.map_err(io::Error::from),
-            }
-        });
-        match taken {
-            Ok(Ok(0) | Err(_)) => return,
-            Ok(Ok(_)) => {}
-            Err(_would_wait) => continue,
-        }
+    while let Some(chunk) = next_chunk(&source).await {
         if let Some(target) = &target
             && write_all(target, &chunk).await.is_err()
         {
@@ -140,7 +144,27 @@ async fn copy_all(source: AsyncFd<OwnedFd>, target: Option<AsyncFd<OwnedFd>>) {
     }
 }
 
-async fn write_all(target: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+/// What a source says next; none if it has ended.
+async fn next_chunk(source: &AsyncFd<OwnedFd>) -> Option<Vec<u8>> {
+    loop {
+        let mut ready = source.readable().await.ok()?;
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let taken = ready.try_io(|source| {
+            match rustix::io::read(source.as_fd(), rustix::buffer::spare_capacity(&mut chunk)) {
+                // A terminal whose last user is gone.
+                Err(Errno::IO) => Ok(0),
+                answer => answer.map_err(io::Error::from),
+            }
+        });
+        match taken {
+            Ok(Ok(0) | Err(_)) => return None,
+            Ok(Ok(_)) => return Some(chunk),
+            Err(_would_wait) => {}
+        }
+    }
+}
+
+pub(super) async fn write_all(target: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = target.writable().await?;
         let written = ready

@@ -10,4 +10,4 @@ mod values;
 
 pub(crate) use file::{ConfigError, absolute, defaults, load, load_defaults};
 pub(crate) use settings::Settings;
-pub(crate) use values::{LogFormat, LogLevel, Switch, UnsetSeccomp};
+pub(crate) use values::{LogFormat, LogLevel, MetricsAddress, OldestTls, Switch, UnsetSeccomp};

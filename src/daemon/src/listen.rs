@@ -59,6 +59,18 @@ pub(crate) enum ListenError {
 /// # Errors
 /// If the path cannot be used.
 pub(crate) fn listen(path: &Path) -> Result<UnixListener, ListenError> {
+    listen_for(path, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP)
+}
+
+/// The same with mode 0600: for root alone.
+///
+/// # Errors
+/// If the path cannot be used.
+pub(crate) fn listen_alone(path: &Path) -> Result<UnixListener, ListenError> {
+    listen_for(path, Mode::RUSR | Mode::WUSR)
+}
+
+fn listen_for(path: &Path, mode: Mode) -> Result<UnixListener, ListenError> {
     if let Some(directory) = path.parent()
         && !directory.exists()
     {
@@ -68,7 +80,7 @@ pub(crate) fn listen(path: &Path) -> Result<UnixListener, ListenError> {
     if is_taken_by_another_file(path) {
         return Err(ListenError::Replace(path.to_owned()));
     }
-    bind(path).map_err(|source| ListenError::Listen { path: path.to_owned(), source })
+    bind(path, mode).map_err(|source| ListenError::Listen { path: path.to_owned(), source })
 }
 
 /// The connections made to this socket, for ever.
@@ -106,7 +118,7 @@ fn is_taken_by_another_file(path: &Path) -> bool {
     path.symlink_metadata().is_ok_and(|metadata| !metadata.file_type().is_socket())
 }
 
-fn bind(path: &Path) -> io::Result<UnixListener> {
+fn bind(path: &Path, mode: Mode) -> io::Result<UnixListener> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match fs::unlink(path) {
@@ -115,7 +127,7 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     }
     net::bind(&socket, &SocketAddrUnix::new(path)?)?;
     // Before listen(2) a connect is refused, whatever mode the umask left.
-    fs::chmod(path, Mode::RUSR | Mode::WUSR | Mode::RGRP | Mode::WGRP)?;
+    fs::chmod(path, mode)?;
     net::listen(&socket, BACKLOG)?;
     UnixListener::from_std(socket.into())
 }
@@ -141,6 +153,8 @@ mod tests {
         assert_eq!(mode(&path), 0o660);
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         drop(listener);
+        drop(listen_alone(&path).unwrap());
+        assert_eq!(mode(&path), 0o600);
     }
 
     #[tokio::test]

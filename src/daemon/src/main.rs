@@ -9,6 +9,7 @@ mod rpc;
 mod wire;
 
 mod listen;
+mod prometheus;
 mod shutdown;
 mod telemetry;
 

@@ -4,8 +4,11 @@ mod server;
 
 mod images;
 mod runtime;
+mod stats;
+mod streaming;
 
 mod convert;
+mod events;
 mod parts;
 mod status;
 mod verbose;
@@ -17,3 +20,4 @@ pub(crate) use images::ImageRpc;
 pub(crate) use latency::Latencies;
 pub(crate) use runtime::RuntimeRpc;
 pub(crate) use server::{Services, serve};
+pub(crate) use streaming::StreamingRpc;

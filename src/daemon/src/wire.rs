@@ -3,9 +3,10 @@
 //! Lock the instance, open the stores, read records and reconcile them with the host, and only then open the socket and
 //! say so. A crash anywhere in between is just another start.
 
-use crate::config::{Settings, Switch, UnsetSeccomp};
+use crate::config::{OldestTls, Settings, Switch, UnsetSeccomp};
 use crate::listen::{self, ListenError};
-use crate::rpc::{self, ImageRpc, Latencies, RuntimeRpc, Services};
+use crate::prometheus::{self, Source};
+use crate::rpc::{self, ImageRpc, Latencies, RuntimeRpc, Services, StreamingRpc};
 use crate::shutdown::Shutdown;
 use cringle_domain::planner::PlanSettings;
 use cringle_domain::security::Seccomp;
@@ -16,8 +17,10 @@ use cringle_service::clock::Clock;
 use cringle_service::{Service, ServiceSettings, Writes};
 use cringle_store::instance::{self, InstanceLock, LockError};
 use cringle_store::layout::Layout;
+use cringle_streaming::{Streaming, StreamingSettings, TlsFiles, TlsVersion};
 use sd_notify::NotifyState;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -50,9 +53,15 @@ pub(crate) enum ServeError {
     /// The service cannot be made, or cannot read what is there.
     #[error(transparent)]
     Service(Box<cringle_service::ServiceError>),
+    /// Streaming cannot be served.
+    #[error(transparent)]
+    Streaming(#[from] cringle_streaming::StartError),
     /// The socket cannot be had.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The page for Prometheus cannot be had.
+    #[error(transparent)]
+    Metrics(#[from] prometheus::MetricsError),
     /// The server broke down.
     #[error("failed to serve")]
     Server(#[source] tonic::transport::Error),
@@ -69,22 +78,37 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let service = service(settings, layout)?;
     service.recover().await.map_err(in_service)?;
     let images = Arc::clone(service.images());
+    let streaming = Streaming::start(streaming_settings(settings), Arc::clone(&service)).await?;
     let socket = settings.daemon.socket.as_path();
     let listener = listen::listen(socket)?;
     let latencies = Arc::new(Latencies::default());
+    let source = Source { service: Arc::clone(&service), latencies: Arc::clone(&latencies) };
+    let metrics = prometheus::start(&settings.metrics.address, source).await?;
+    let every = settings.metrics.layer_interval.duration();
+    let layers = tokio::spawn(Arc::clone(&service).watch_layers(every));
     let services = Services {
-        runtime: RuntimeRpc::new(Arc::clone(&service), Arc::clone(&latencies), shown(settings)),
-        images: ImageRpc::new(service, clock()),
+        runtime: RuntimeRpc::new(
+            Arc::clone(&service),
+            Arc::clone(&latencies),
+            shown(settings),
+            StreamingRpc::new(Arc::clone(&service), streaming.urls().clone()),
+        ),
+        images: ImageRpc::new(Arc::clone(&service), clock()),
         latencies,
     };
     tell(NotifyState::Ready);
     tracing::info!(socket = %socket.display(), instance = %settings.daemon.instance, "serving");
+    let ending = service;
     let ordered = async {
         let signal = shutdown.ordered().await;
         tracing::info!(signal, "ending");
         tell(NotifyState::Stopping);
+        ending.end_events();
     };
     let served = rpc::serve(listener, services, ordered, settings.daemon.drain.duration()).await;
+    streaming.shut_down().await;
+    drop(metrics);
+    layers.abort();
     finish_deletions(&images).await;
     // Gone while the instance is still ours; a next daemon would replace it anyway.
     if let Err(error) = std::fs::remove_file(socket) {
@@ -156,6 +180,7 @@ fn network_settings(settings: &Settings, beside: &Path) -> NetworkSettings {
     let directories = network.plugin_directories.iter();
     NetworkSettings {
         config_directory: network.config_directory.as_path().to_owned(),
+        conf_template: network.conf_template.path().map(Path::to_owned),
         plugin_directories: directories.map(|path| path.as_path().to_owned()).collect(),
         cache_directory: network.cache_directory.as_path().to_owned(),
         plugin_program: network.plugin_program.path(beside),
@@ -181,6 +206,26 @@ fn service_settings(settings: &Settings, layout: Layout, beside: &Path) -> Servi
             Switch::Off => Writes::Synced,
         },
         plan: plan_settings(settings, parent),
+    }
+}
+
+fn streaming_settings(settings: &Settings) -> StreamingSettings {
+    let streaming = &settings.streaming;
+    let idle = streaming.idle_timeout.duration();
+    StreamingSettings {
+        address: SocketAddr::new(streaming.address, streaming.port),
+        tls: streaming.certificate().map(|(certificate, key)| TlsFiles {
+            certificate: certificate.to_owned(),
+            key: key.to_owned(),
+            client_authority: streaming.tls_client_ca.path().map(Path::to_owned),
+            oldest: match streaming.tls_min_version {
+                OldestTls::V12 => TlsVersion::V12,
+                OldestTls::V13 => TlsVersion::V13,
+            },
+        }),
+        idle: (!idle.is_zero()).then_some(idle),
+        creation: streaming.creation_timeout.duration(),
+        waiting: streaming.max_waiting.get().into(),
     }
 }
 

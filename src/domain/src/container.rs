@@ -34,6 +34,9 @@ pub struct ContainerRecord {
     pub image_reference: String,
     /// Diff ids of the image's layers, topmost last: held while the container is there.
     pub layers: Vec<Digest>,
+    /// The images that are its volumes, in the order of its mounts; their layers are held as well.
+    #[serde(default)]
+    pub image_volumes: Vec<Digest>,
     /// Who its first process is.
     pub identity: Identity,
     /// The signal that stops it.

@@ -25,12 +25,23 @@ pub struct ImageRecord {
 /// One layer of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// The digest of the layer's tar archive: the identity of its files.
+    /// The digest of the layer's tar archive.
     pub diff_id: Digest,
     /// The digest of what the registry sent.
     pub blob: Digest,
     /// Bytes of what the registry sent.
     pub size: u64,
+    /// The digest of this layer and all below it, if its files depend on those: it has hard links into them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chain: Option<Digest>,
+}
+
+impl Layer {
+    /// What the layer's files are kept by: equal keys, equal files.
+    #[must_use]
+    pub fn key(&self) -> &Digest {
+        self.chain.as_ref().unwrap_or(&self.diff_id)
+    }
 }
 
 /// What an image says about its containers. Absent and empty mean the same.

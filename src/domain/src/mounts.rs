@@ -1,6 +1,8 @@
 //! Mounts and devices, as asked for.
 
+use crate::namespaces::IdMapping;
 use crate::refusal::Refusal;
+use crate::spec::ImageRequest;
 use serde::{Deserialize, Serialize};
 use std::path::{Component, Path, PathBuf};
 
@@ -28,10 +30,35 @@ pub enum Access {
     RecursiveReadOnly,
 }
 
-/// One path of the host in the container.
+/// One thing that files on a mount cannot do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restriction {
+    /// Set-uid programs are ordinary ones (nosuid).
+    NoSetuid,
+    /// No program is run from it (noexec).
+    NoPrograms,
+    /// Device nodes open no devices (nodev).
+    NoDevices,
+}
+
+/// What files on a mount cannot do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Restrictions(u8);
+
+/// An image whose files are a volume, or a part of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// The image.
+    pub image: ImageRequest,
+    /// Path inside the image, relative and without `..`; empty: all of it.
+    pub sub_path: PathBuf,
+}
+
+/// One path of the host, or one image, in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
-    /// Path on the host, absolute.
+    /// Path on the host, absolute; empty for an image.
     pub host_path: PathBuf,
     /// Path in the container, absolute.
     pub container_path: PathBuf,
@@ -39,8 +66,17 @@ pub struct MountRequest {
     pub access: Access,
     /// Propagation.
     pub propagation: Propagation,
+    /// What files on it cannot do, beyond what the host withholds.
+    #[serde(default)]
+    pub restrictions: Restrictions,
     /// Whether the client asked to relabel it (echoed; nothing is relabelled without SELinux).
     pub relabel: bool,
+    /// Which ids it shows instead of those that files have; absent: theirs.
+    #[serde(default)]
+    pub mapping: Option<IdMapping>,
+    /// The image that is mounted, if not a path of the host.
+    #[serde(default)]
+    pub image: Option<ImageVolume>,
 }
 
 /// One device of the host, or all below a directory, in the container.
@@ -107,6 +143,57 @@ const COVERABLE: [&str; 11] = [
     "/proc/uptime",
 ];
 
+impl Restriction {
+    /// All there are, in the order in which they are written.
+    pub const ALL: [Self; 3] = [Self::NoSetuid, Self::NoPrograms, Self::NoDevices];
+
+    /// Its word in mount(8).
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::NoSetuid => "nosuid",
+            Self::NoPrograms => "noexec",
+            Self::NoDevices => "nodev",
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::NoSetuid => 1,
+            Self::NoPrograms => 2,
+            Self::NoDevices => 4,
+        }
+    }
+}
+
+impl Restrictions {
+    /// Nothing is withheld.
+    pub const NONE: Self = Self(0);
+    /// No set-uid programs.
+    pub const NO_SETUID: Self = Self(1);
+    /// No set-uid programs, and no program is run from it.
+    pub const NO_SETUID_NO_PROGRAMS: Self = Self(3);
+    /// No set-uid programs, no programs, no devices.
+    pub const ALL: Self = Self(7);
+
+    /// These and one more.
+    #[must_use]
+    pub fn with(self, restriction: Restriction) -> Self {
+        Self(self.0 | restriction.bit())
+    }
+
+    /// Whether it is among these.
+    #[must_use]
+    pub fn has(self, restriction: Restriction) -> bool {
+        self.0 & restriction.bit() != 0
+    }
+
+    /// Their words in mount(8), in one order whatever order they were given in.
+    pub fn words(self) -> impl Iterator<Item = &'static str> {
+        Restriction::ALL.into_iter().filter(move |one| self.has(*one)).map(Restriction::word)
+    }
+}
+
 impl MountRequest {
     /// The mount with clean paths, if its fields go together.
     ///
@@ -116,8 +203,13 @@ impl MountRequest {
     pub fn checked(&self) -> Result<Self, Refusal> {
         let container_path = clean(&self.container_path)
             .map_err(|error| Refusal::invalid("mounts.container_path", error.to_string()))?;
-        if let Err(error) = clean(&self.host_path) {
-            return Err(Refusal::invalid("mounts.host_path", error.to_string()));
+        match &self.image {
+            Some(volume) => self.check_image(volume, &container_path)?,
+            None => {
+                if let Err(error) = clean(&self.host_path) {
+                    return Err(Refusal::invalid("mounts.host_path", error.to_string()));
+                }
+            }
         }
         if self.access == Access::RecursiveReadOnly && self.propagation != Propagation::Private {
             return Err(Refusal::invalid(
@@ -127,6 +219,33 @@ impl MountRequest {
         }
         check_target(&container_path, &self.host_path)?;
         Ok(Self { container_path, ..self.clone() })
+    }
+}
+
+impl MountRequest {
+    fn check_image(&self, volume: &ImageVolume, target: &Path) -> Result<(), Refusal> {
+        let refuse = |field: &str, problem: &str| {
+            Err(Refusal::invalid(field, format!("image volume {target:?} {problem}")))
+        };
+        if !self.host_path.as_os_str().is_empty() {
+            return refuse("mounts.host_path", "has a path of the host too");
+        }
+        if self.access == Access::ReadWrite {
+            return refuse("mounts.readonly", "must be readonly");
+        }
+        if self.propagation != Propagation::Private {
+            return refuse("mounts.propagation", "must have private propagation");
+        }
+        let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+        if !volume.sub_path.components().all(inside) {
+            return refuse("mounts.image_sub_path", "has one that may lead out of the image");
+        }
+        // Written into a spec, where it is one word.
+        let text = volume.sub_path.to_str().unwrap_or("\n");
+        if text.len() >= LONGEST_PATH || text.contains(char::is_control) {
+            return refuse("mounts.image_sub_path", "has one that is too long or unprintable");
+        }
+        Ok(())
     }
 }
 
@@ -182,7 +301,41 @@ mod tests {
             container_path: container.into(),
             access: Access::ReadWrite,
             propagation: Propagation::Private,
+            restrictions: Restrictions::NONE,
             relabel: false,
+            mapping: None,
+            image: None,
+        }
+    }
+
+    fn image_volume(sub_path: &str) -> MountRequest {
+        let image = ImageRequest {
+            reference: "data".to_owned(),
+            user_specified: String::new(),
+            annotations: std::collections::BTreeMap::new(),
+            runtime_handler: String::new(),
+        };
+        MountRequest {
+            access: Access::ReadOnly,
+            image: Some(ImageVolume { image, sub_path: sub_path.into() }),
+            ..mount("", "/data")
+        }
+    }
+
+    #[test]
+    fn an_image_volume_is_read_only_and_stays_in_its_image() {
+        for sub_path in ["", "etc", "a/b/../c", "./a", "/etc", "../etc", "a\nb"] {
+            let allowed = matches!(sub_path, "" | "etc" | "./a");
+            assert_eq!(image_volume(sub_path).checked().is_ok(), allowed, "{sub_path:?}");
+        }
+        let good = image_volume("");
+        for wrong in [
+            MountRequest { access: Access::ReadWrite, ..good.clone() },
+            MountRequest { host_path: "/srv".into(), ..good.clone() },
+            MountRequest { propagation: Propagation::HostToContainer, ..good.clone() },
+            MountRequest { container_path: "/proc".into(), ..good.clone() },
+        ] {
+            assert!(wrong.checked().is_err(), "{wrong:?}");
         }
     }
 

@@ -5,7 +5,8 @@
 
 mod environment;
 
-use crate::mounts::{Access, Propagation};
+use crate::mounts::{Access, Propagation, Restrictions};
+use crate::namespaces::IdMapping;
 use crate::process::Signal;
 use crate::resources::Resources;
 use crate::security::CapabilitySet;
@@ -133,6 +134,17 @@ pub struct PlannedNamespaces {
     pub uts: NamespaceChoice,
     /// Processes.
     pub pid: NamespaceChoice,
+    /// Users and groups, if not the host's.
+    pub users: Option<PlannedUsers>,
+}
+
+/// A user namespace that the container is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedUsers {
+    /// The file that it is behind.
+    pub namespace: PathBuf,
+    /// What it maps.
+    pub mapping: IdMapping,
 }
 
 /// One namespace.
@@ -159,6 +171,8 @@ pub struct PlannedMount {
     pub propagation: Propagation,
     /// What files in it cannot do.
     pub restrictions: Restrictions,
+    /// Which ids it shows instead of those that files have; absent: theirs.
+    pub mapping: Option<IdMapping>,
 }
 
 /// What is mounted.
@@ -180,20 +194,13 @@ pub enum MountSource {
     Devpts,
     /// POSIX message queues of its IPC namespace.
     Mqueue,
-}
-
-/// What files on a mount cannot do.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Restrictions {
-    /// Nothing is withheld.
-    #[default]
-    None,
-    /// No set-uid programs.
-    NoSetuid,
-    /// No set-uid programs, and no program is run from it.
-    NoSetuidNoPrograms,
-    /// No set-uid programs, no devices, no programs.
-    All,
+    /// An image, never to be written.
+    Image {
+        /// Its layers, at least two, the topmost first.
+        layers: Vec<PathBuf>,
+        /// The part of it that is meant; empty: all.
+        sub_path: PathBuf,
+    },
 }
 
 /// A device node.

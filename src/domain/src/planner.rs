@@ -93,6 +93,8 @@ pub struct Places {
     pub ipc: Option<PathBuf>,
     /// The pod's UTS namespace; absent: the pod uses the host's.
     pub uts: Option<PathBuf>,
+    /// The pod's user namespace; absent: the pod uses the host's.
+    pub users: Option<PathBuf>,
     /// The PID namespace to join: the pod's, or the target container's; absent: none.
     pub pid: Option<PathBuf>,
     /// The pod's host name, for `$HOSTNAME`.
@@ -158,6 +160,8 @@ pub struct ContainerInput<'a> {
     pub places: &'a Places,
     /// For each device asked for, in the same order: the node of that path, or all below it.
     pub requested_devices: &'a [Vec<HostDevice>],
+    /// For each image asked for as a volume, in the order of the mounts: its layers, at least two, the topmost first.
+    pub image_volumes: &'a [Vec<PathBuf>],
     /// All devices of the host; read for privileged containers only.
     pub host_devices: &'a [HostDevice],
 }
@@ -177,6 +181,9 @@ pub fn plan_container(input: &ContainerInput<'_>) -> Result<ContainerPlan, Refus
         ));
     }
     let account = user::resolve(security, &image.user, &input.accounts)?;
+    if let Some(mapping) = pod.namespaces.users.mapping() {
+        user::require_mapped(&account.identity, mapping)?;
+    }
     let process = ProcessPlan {
         args: command::args(spec, image)?,
         environment: environment::plan(spec, image, &places.hostname, &account.home)?,

@@ -3,7 +3,7 @@
 mod capability;
 pub mod user;
 
-use crate::namespaces::ContainerPid;
+use crate::namespaces::{ContainerPid, PodUsers};
 use crate::refusal::Refusal;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -111,6 +111,9 @@ pub struct ContainerSecurity {
     pub capabilities: CapabilityRequest,
     /// PID namespace.
     pub pid: ContainerPid,
+    /// Whose users it expects, which can only be its pod's; absent: those.
+    #[serde(default)]
+    pub users: Option<PodUsers>,
     /// User.
     pub user: UserRequest,
     /// Primary group; only together with a user.

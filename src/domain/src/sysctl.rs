@@ -78,6 +78,7 @@ mod tests {
         network: Sharing::Pod,
         ipc: Sharing::Pod,
         pid: crate::namespaces::PodPid::Container,
+        users: crate::namespaces::PodUsers::Node,
     };
 
     #[test]

@@ -175,12 +175,13 @@ impl PullFailure {
     }
 }
 
+/// Whether it says that no space is left, or no inode.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn store_kind(error: &io::Error) -> PullErrorKind {
-    if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
-        PullErrorKind::DiskFull
-    } else {
-        PullErrorKind::Internal
-    }
+    if is_full(error) { PullErrorKind::DiskFull } else { PullErrorKind::Internal }
 }
 
 fn registry_kind(cause: &Cause) -> PullErrorKind {

@@ -112,8 +112,19 @@ impl Images {
     /// The layers of an image as directories, the topmost first, as overlayfs wants them.
     #[must_use]
     pub fn lower_directories(&self, record: &ImageRecord) -> Vec<PathBuf> {
-        let diff_ids: Vec<_> = record.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        overlay::lower_directories(&self.store.layout, &diff_ids)
+        let keys: Vec<_> = record.layers.iter().map(|layer| layer.key().clone()).collect();
+        overlay::lower_directories(&self.store.layout, &keys)
+    }
+
+    /// The same for an image that is only read: at least two, which is what overlayfs wants then.
+    #[must_use]
+    pub fn volume_directories(&self, record: &ImageRecord) -> Vec<PathBuf> {
+        let mut directories = self.lower_directories(record);
+        let empty = self.store.layout.empty();
+        if !directories.contains(&empty) {
+            directories.push(empty);
+        }
+        directories
     }
 
     /// The configuration of an image as the registry sent it.
@@ -122,6 +133,18 @@ impl Images {
     /// The file can't be read.
     pub fn raw_config(&self, record: &ImageRecord) -> io::Result<Vec<u8>> {
         std::fs::read(self.store.layout.blob(&record.id))
+    }
+
+    /// What identifies the files of an image: its layers, each on those below.
+    #[must_use]
+    pub fn chain_id(&self, record: &ImageRecord) -> Option<Digest> {
+        pull::chains(record).pop()
+    }
+
+    /// Whether a text is the beginning of more than one id, and no name.
+    #[must_use]
+    pub fn is_ambiguous(&self, text: &str) -> bool {
+        self.store.state().is_ambiguous(text)
     }
 
     /// The writable layers of containers.

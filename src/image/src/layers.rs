@@ -10,6 +10,7 @@ use crate::settle;
 use crate::state::{Layer, LayerFacts, Lease, Place, Store};
 use crate::unpack::{FailureKind, Report, Taken, Unpacked, Worker, WorkerError};
 use cringle_domain::image::Layer as LayerRecord;
+use cringle_domain::reference::Digest;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,8 @@ pub(crate) struct Wanted {
     pub(crate) session: Arc<Session>,
     pub(crate) reference: String,
     pub(crate) layer: LayerRecord,
+    /// The digest of it and all layers below: what it is kept by if it has files of theirs.
+    pub(crate) chain: Digest,
 }
 
 /// A directory that a layer is unpacked into. It is thrown away unless it is staged.
@@ -44,7 +47,8 @@ impl Wanted {
     pub(crate) async fn fetch(self) -> Result<Lease, PullFailure> {
         let door = self.store.layer_door(&self.layer.diff_id);
         let _inside = door.lock().await;
-        match self.store.lease(&self.layer.diff_id) {
+        let here = self.store.lease(&self.layer.diff_id).or_else(|| self.store.lease(&self.chain));
+        match here {
             Some(lease) => Ok(lease),
             None => self.fetch_and_unpack().await,
         }
@@ -67,10 +71,23 @@ impl Wanted {
             tracing::info!(layer = %self.layer.diff_id, dropped, "attributes that layers may not have were left off");
         }
         let store = Arc::clone(&self.store);
-        let diff_id = self.layer.diff_id.clone();
-        tokio::task::spawn_blocking(move || ingest.stage(&store, &diff_id, &unpacked))
+        let key = self.key(&unpacked)?.clone();
+        tokio::task::spawn_blocking(move || ingest.stage(&store, &key, &unpacked))
             .await
             .map_err(PullFailure::Lost)?
+    }
+
+    /// What the layer is kept by.
+    fn key(&self, unpacked: &Unpacked) -> Result<&Digest, PullFailure> {
+        if unpacked.marks.links.is_empty() {
+            return Ok(&self.layer.diff_id);
+        }
+        // Of the first layer both are the same.
+        if self.chain == self.layer.diff_id {
+            let detail = "it has hard links to what it doesn't have, and no layer is below it";
+            return Err(self.failed(PullErrorKind::Corrupt, detail.to_owned()));
+        }
+        Ok(&self.chain)
     }
 
     /// Moves the blob from the registry to the worker.
@@ -133,18 +150,21 @@ impl Ingest {
     fn stage(
         mut self,
         store: &Arc<Store>,
-        diff_id: &cringle_domain::reference::Digest,
+        key: &Digest,
         unpacked: &Unpacked,
     ) -> Result<Lease, PullFailure> {
         let facts = LayerFacts { bytes: unpacked.bytes, inodes: unpacked.inodes };
-        let complete = || -> io::Result<Vec<Vec<u8>>> {
+        let complete = || -> io::Result<Place> {
             settle::mark_opaque(self.path(), &unpacked.marks.opaque)?;
             commit::write_facts(self.path(), facts)?;
-            settle::decode_all(&unpacked.marks.implied)
+            let implied = settle::decode_all(&unpacked.marks.implied)?;
+            let links = settle::decode_links(&unpacked.marks.links)?;
+            Ok(Place::Staged { directory: self.path().to_owned(), implied, links })
         };
-        let implied = complete().map_err(PullFailure::store("complete layer", self.path()))?;
-        let directory = self.directory.take().unwrap_or_default();
-        Ok(store.stage(diff_id, Layer { facts, place: Place::Staged { directory, implied } }))
+        let place = complete().map_err(PullFailure::store("complete layer", self.path()))?;
+        // It is the store's now.
+        self.directory = None;
+        Ok(store.stage(key, Layer { facts, place }))
     }
 }
 

@@ -15,12 +15,14 @@ pub mod unpack;
 
 mod commit;
 mod config;
+mod copy_up;
 mod digest;
 mod error;
 mod images;
 mod layers;
 mod layout;
 mod manifest;
+mod merged;
 mod open;
 mod overlay;
 mod platform;
@@ -34,7 +36,7 @@ pub use config::ConfigError;
 pub use error::{OpenError, PullError, PullErrorKind, PullFailure};
 pub use images::{Images, PullRequest, Usage};
 pub use manifest::ManifestError;
-pub use overlay::{SnapshotUsage, Snapshots};
+pub use overlay::{Ground, SnapshotUsage, Snapshots};
 pub use settings::ImageSettings;
 
 #[cfg(test)]

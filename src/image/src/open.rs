@@ -4,6 +4,7 @@
 //! |---|---|
 //! | anything in `ingest/` | throw away |
 //! | a layer without facts or files | throw away |
+//! | a name without a record | forget the name: the image was removed while the disk was full |
 //! | a name whose record can't be read | forget the name, set the record aside |
 //! | a record that misses a layer | forget it and its names: the client will pull it again |
 //! | a record or blob that no name leads to | remove |
@@ -128,6 +129,10 @@ fn read_names(layout: &Layout) -> BTreeMap<Reference, Digest> {
 
 fn read_record(layout: &Layout, id: &Digest, state: &State) -> Option<ImageRecord> {
     let path = layout.record(id);
+    if !path.exists() {
+        tracing::warn!(image = %id, "a name leads to no record and is forgotten");
+        return None;
+    }
     let record: ImageRecord = match format::load(&path) {
         Ok(record) => record,
         Err(error) => {
@@ -135,7 +140,7 @@ fn read_record(layout: &Layout, id: &Digest, state: &State) -> Option<ImageRecor
             return None;
         }
     };
-    let missing = record.layers.iter().find(|layer| !state.layers.contains_key(&layer.diff_id));
+    let missing = record.layers.iter().find(|layer| !state.layers.contains_key(layer.key()));
     if let Some(layer) = missing {
         tracing::warn!(image = %id, layer = %layer.diff_id, "an image misses a layer and is forgotten");
         return None;

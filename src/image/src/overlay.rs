@@ -3,12 +3,15 @@
 //! The note is what keeps those layers: it is written with the snapshot and goes with it, so an image can be removed while
 //! containers use it, and nobody has to tell us after a restart who needs what.
 
+mod usage;
+
 use crate::layout::{self, Layout};
 use crate::open::make_public_directory;
 use crate::state::Store;
 use crate::trash;
 use cringle_domain::id::ContainerId;
 use cringle_domain::image::ImageRecord;
+use cringle_domain::namespaces::IdMapping;
 use cringle_domain::reference::Digest;
 use cringle_domain::snapshot::{Active, SnapshotKey};
 use cringle_store::{atomic, format};
@@ -23,6 +26,25 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Snapshots {
     store: Arc<Store>,
+}
+
+/// What a writable layer stands on.
+#[derive(Debug, Clone, Copy)]
+pub struct Ground<'a> {
+    /// The image below it.
+    pub image: &'a ImageRecord,
+    /// Images that are kept along with it: the container has them for volumes.
+    pub volumes: &'a [Arc<ImageRecord>],
+    /// The users and groups that the container has instead of the host's.
+    pub mapping: Option<IdMapping>,
+}
+
+impl<'a> Ground<'a> {
+    /// An image and nothing else.
+    #[must_use]
+    pub const fn of(image: &'a ImageRecord) -> Self {
+        Self { image, volumes: &[], mapping: None }
+    }
 }
 
 /// What a writable layer takes.
@@ -43,12 +65,16 @@ impl Snapshots {
     ///
     /// # Errors
     /// There is one of that key, a layer of the image is gone, or the file system refuses.
-    pub fn prepare(&self, key: &SnapshotKey, record: &ImageRecord) -> io::Result<Active> {
-        let diff_ids: Vec<Digest> =
-            record.layers.iter().map(|layer| layer.diff_id.clone()).collect();
-        self.register(key, &diff_ids)?;
-        let active = self.active_at(key, &diff_ids);
-        let made = self.make(key, &diff_ids, &active);
+    pub fn prepare(&self, key: &SnapshotKey, ground: Ground<'_>) -> io::Result<Active> {
+        let keys = |record: &ImageRecord| -> Vec<Digest> {
+            record.layers.iter().map(|layer| layer.key().clone()).collect()
+        };
+        let layers = keys(ground.image);
+        let active = self.active_at(key, &layers);
+        let volumes = ground.volumes.iter().flat_map(|volume| keys(volume));
+        let needed: Vec<Digest> = layers.into_iter().chain(volumes).collect();
+        self.register(key, &needed)?;
+        let made = self.make(key, &needed, &active, ground.mapping);
         if let Err(error) = made {
             // The cause is what the caller must know; what is left is swept.
             let _left = self.remove(key);
@@ -113,26 +139,7 @@ impl Snapshots {
     /// # Errors
     /// The file system refuses.
     pub fn usage(&self, key: &SnapshotKey) -> io::Result<SnapshotUsage> {
-        let mut usage = SnapshotUsage::default();
-        let mut directories = vec![self.store.layout.snapshot(key).join("upper")];
-        while let Some(directory) = directories.pop() {
-            let entries = match std::fs::read_dir(&directory) {
-                Ok(entries) => entries,
-                // The container removes files while we walk.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            for entry in entries {
-                let entry = entry?;
-                let Ok(metadata) = entry.metadata() else { continue };
-                usage.bytes = usage.bytes.saturating_add(metadata.blocks().saturating_mul(512));
-                usage.inodes += 1;
-                if metadata.is_dir() {
-                    directories.push(entry.path());
-                }
-            }
-        }
-        Ok(usage)
+        usage::below(&self.store.layout.snapshot(key).join("upper"))
     }
 
     /// From here on the layers stay, for they are needed.
@@ -151,7 +158,13 @@ impl Snapshots {
         Ok(())
     }
 
-    fn make(&self, key: &SnapshotKey, diff_ids: &[Digest], active: &Active) -> io::Result<()> {
+    fn make(
+        &self,
+        key: &SnapshotKey,
+        diff_ids: &[Digest],
+        active: &Active,
+        mapping: Option<IdMapping>,
+    ) -> io::Result<()> {
         let directory = self.store.layout.snapshot(key);
         atomic::private_directory(&directory)?;
         let note = format::encode(&diff_ids).map_err(io::Error::other)?;
@@ -160,7 +173,7 @@ impl Snapshots {
         make_public_directory(&active.upper)?;
         // The topmost directory of the overlay is this one, so it must look like the image's.
         let Some(top) = active.lower.first() else { return Ok(()) };
-        take_after(&active.upper, top)
+        take_after(&active.upper, top, mapping)
     }
 
     fn active_at(&self, key: &SnapshotKey, diff_ids: &[Digest]) -> Active {
@@ -182,11 +195,20 @@ pub(crate) fn lower_directories(layout: &Layout, diff_ids: &[Digest]) -> Vec<Pat
     if lower.is_empty() { vec![layout.empty()] } else { lower }
 }
 
-fn take_after(upper: &Path, top: &Path) -> io::Result<()> {
+fn take_after(upper: &Path, top: &Path, mapping: Option<IdMapping>) -> io::Result<()> {
     let model = std::fs::metadata(top)?;
     let upper = File::open(upper)?;
-    if (model.uid(), model.gid()) != (0, 0) {
-        fchown(&upper, Some(model.uid()), Some(model.gid()))?;
+    // Unlike those of an image, files that a container writes are on disk as whose they are on the host: none of them is the
+    // host's root's.
+    let (user, group) = match mapping {
+        Some(IdMapping { users, groups }) => (
+            users.of_host(model.uid()).unwrap_or(users.first()),
+            groups.of_host(model.gid()).unwrap_or(groups.first()),
+        ),
+        None => (model.uid(), model.gid()),
+    };
+    if (user, group) != (0, 0) {
+        fchown(&upper, Some(user), Some(group))?;
     }
     if model.mode() & 0o7777 != 0o755 {
         upper.set_permissions(std::fs::Permissions::from_mode(model.mode() & 0o7777))?;

@@ -2,6 +2,7 @@
 
 use crate::commit::{self, Candidate};
 use crate::config;
+use crate::digest;
 use crate::error::PullFailure;
 use crate::layers::Wanted;
 use crate::manifest::{Descriptor, ImageManifest, Manifest};
@@ -9,7 +10,8 @@ use crate::registry::session::{Document, Session};
 use crate::registry::{Credentials, Stage, hosts};
 use crate::state::{Lease, Store};
 use cringle_domain::image::{ImageRecord, Layer};
-use cringle_domain::reference::{Digest, Reference};
+use cringle_domain::reference::{Algorithm, Digest, Reference};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -40,8 +42,9 @@ pub(crate) async fn pull(
     if !names.contains(&reference) {
         names.push(reference.clone());
     }
-    let candidate = candidate(&store, &session, resolved, names, &reference).await?;
+    let mut candidate = candidate(&store, &session, resolved, names, &reference).await?;
     let leases = fetch_layers(&store, &session, &candidate.record, &reference).await?;
+    candidate.record = with_keys(candidate.record, &leases);
     let id = candidate.record.id.clone();
     // In a task of its own, because a commit that has begun must come to its end.
     tokio::task::spawn_blocking(move || {
@@ -126,7 +129,10 @@ async fn candidate(
         .diff_ids
         .into_iter()
         .zip(&manifest.layers)
-        .map(|(diff_id, layer)| Layer { diff_id, blob: layer.digest.clone(), size: layer.size })
+        .map(|(diff_id, layer)| {
+            let blob = layer.digest.clone();
+            Layer { diff_id, blob, size: layer.size, chain: None }
+        })
         .collect();
     let of_layers = layers.iter().fold(0_u64, |sum, layer| sum.saturating_add(layer.size));
     let of_manifest = u64::try_from(document.bytes.len()).unwrap_or(u64::MAX);
@@ -142,34 +148,72 @@ async fn candidate(
 }
 
 /// Fetches all layers, some at a time; the largest first, so that it isn't the one waited for at the end.
+/// The leases are in the order of the layers.
 async fn fetch_layers(
     store: &Arc<Store>,
     session: &Arc<Session>,
     record: &ImageRecord,
     reference: &Reference,
 ) -> Result<Vec<Lease>, PullFailure> {
-    let mut layers = record.layers.clone();
-    layers.sort_by_key(|layer| std::cmp::Reverse(layer.size));
+    let mut layers: Vec<_> =
+        record.layers.iter().cloned().zip(chains(record)).enumerate().collect();
+    layers.sort_by_key(|(_, (layer, _))| std::cmp::Reverse(layer.size));
     let permits = Arc::new(Semaphore::new(store.settings.concurrent_downloads.max(1)));
     // Dropping the set ends its tasks, and with them their workers.
     let mut tasks = JoinSet::new();
-    for layer in layers {
+    for (place, (layer, chain)) in layers {
         let permits = Arc::clone(&permits);
         let wanted = Wanted {
             store: Arc::clone(store),
             session: Arc::clone(session),
             reference: reference.to_string(),
             layer,
+            chain,
         };
         tasks.spawn(async move {
             // The semaphore is never closed.
             let _permit = permits.acquire().await;
-            wanted.fetch().await
+            Ok::<_, PullFailure>((place, wanted.fetch().await?))
         });
     }
-    let mut leases = Vec::new();
-    while let Some(lease) = tasks.join_next().await {
-        leases.push(lease.map_err(PullFailure::Lost)??);
+    let mut leases = BTreeMap::new();
+    while let Some(fetched) = tasks.join_next().await {
+        match fetched.map_err(PullFailure::Lost).flatten() {
+            Ok((place, lease)) => leases.insert(place, lease),
+            Err(failure) => {
+                // What the others have begun is gone before the client hears of it.
+                tasks.shutdown().await;
+                return Err(failure);
+            }
+        };
     }
-    Ok(leases)
+    Ok(leases.into_values().collect())
+}
+
+/// For each layer the digest of it and all below, as the image specification's chain id.
+pub(crate) fn chains(record: &ImageRecord) -> Vec<Digest> {
+    let mut chains: Vec<Digest> = Vec::new();
+    for layer in &record.layers {
+        let chain = match chains.last() {
+            None => layer.diff_id.clone(),
+            Some(below) => {
+                let text = format!("{below} {}", layer.diff_id);
+                digest::of(Algorithm::Sha256, text.as_bytes())
+            }
+        };
+        chains.push(chain);
+    }
+    chains
+}
+
+/// The record with what its layers are kept by, which is known once they are here.
+fn with_keys(record: Arc<ImageRecord>, leases: &[Lease]) -> Arc<ImageRecord> {
+    if record.layers.iter().zip(leases).all(|(layer, lease)| layer.key() == lease.key()) {
+        return record;
+    }
+    let mut record = Arc::unwrap_or_clone(record);
+    for (layer, lease) in record.layers.iter_mut().zip(leases) {
+        layer.chain = (layer.diff_id != *lease.key()).then(|| lease.key().clone());
+    }
+    Arc::new(record)
 }

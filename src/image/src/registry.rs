@@ -14,6 +14,7 @@
 pub(crate) mod auth;
 pub(crate) mod blob;
 pub(crate) mod hosts;
+mod pause;
 pub(crate) mod redirect;
 pub(crate) mod session;
 pub(crate) mod transport;

@@ -1,14 +1,17 @@
-//! What a worker may not or cannot do to a layer: marks that hide lower directories, and attributes of directories that the
-//! layer only implies.
+//! What a worker may not or cannot do to a layer: marks that hide lower directories, attributes of directories that the layer
+//! only implies, and files of lower layers that it links to.
 //!
 //! The worker has ended when this runs, so nobody changes the tree; its paths are resolved inside the layer and through no
 //! link all the same.
 
-use crate::error::PullFailure;
+use crate::commit::{self, Candidate};
+use crate::copy_up::copy_up;
+use crate::error::{PullErrorKind, PullFailure};
 use crate::layout;
-use crate::state::{Place, Store};
-use crate::unpack::EncodedPath;
-use cringle_domain::image::ImageRecord;
+use crate::merged::Merged;
+use crate::state::{Layer, Place, Store};
+use crate::unpack::{EncodedPath, LowerLink};
+use cringle_domain::image::Layer as LayerRecord;
 use rustix::fs::{
     self, CWD, Mode, OFlags, RawMode, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags,
 };
@@ -32,24 +35,107 @@ pub(crate) fn decode_all(paths: &[EncodedPath]) -> io::Result<Vec<Vec<u8>>> {
     paths.iter().map(decoded).collect()
 }
 
-/// Gives the directories that staged layers only imply the attributes that they have in the image below. A layer that many
-/// images share is settled with the first of them.
-pub(crate) fn settle(store: &Store, record: &ImageRecord) -> Result<(), PullFailure> {
+/// The links of a report in plain bytes.
+pub(crate) fn decode_links(links: &[LowerLink]) -> io::Result<Vec<Link>> {
+    let decode = |link: &LowerLink| {
+        Ok(Link { target: decoded(&link.target)?, names: decode_all(&link.names)? })
+    };
+    links.iter().map(decode).collect()
+}
+
+/// A file of a lower layer, and what it is called in this one too.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) target: Vec<u8>,
+    pub(crate) names: Vec<Vec<u8>>,
+}
+
+/// Gives staged layers what they have from those below: to directories that they only imply the attributes, and files that they
+/// link to. A layer that many images share is settled with the first of them; one with such links is shared by those only that
+/// have the same layers below.
+pub(crate) fn settle(store: &Store, candidate: &Candidate) -> Result<(), PullFailure> {
     let mut below: Vec<PathBuf> = Vec::new();
-    for layer in &record.layers {
-        let place = store.state().layers.get(&layer.diff_id).map(|layer| layer.place.clone());
-        let files = match place {
-            Some(Place::Staged { directory, implied }) => {
-                let files = layout::files_in(&directory);
-                settle_layer(&files, &implied, &below)
+    for record in &candidate.record.layers {
+        // The lease keeps it here; if it were not, the rename would say so.
+        let Some(layer) = store.state().layers.get(record.key()).cloned() else { continue };
+        let files = match &layer.place {
+            Place::Staged { directory, implied, links } => {
+                let files = layout::files_in(directory);
+                settle_layer(&files, implied, &below)
                     .map_err(PullFailure::store("settle layer", &files))?;
+                if !links.is_empty() {
+                    let bytes = copy_links(store, candidate, record, &layer, &below)?;
+                    note_links(store, record, &layer, bytes)?;
+                }
                 files
             }
-            Some(Place::Committed) => store.layout.layer_files(&layer.diff_id),
-            // The lease keeps it here; if it were not, the rename would say so.
-            None => continue,
+            Place::Committed => store.layout.layer_files(record.key()),
         };
         below.push(files);
+    }
+    Ok(())
+}
+
+/// Puts the files of lower layers that a layer links to in their places; how much that was.
+fn copy_links(
+    store: &Store,
+    candidate: &Candidate,
+    record: &LayerRecord,
+    layer: &Layer,
+    below: &[PathBuf],
+) -> Result<u64, PullFailure> {
+    let Place::Staged { directory, links, .. } = &layer.place else { return Ok(0) };
+    let files = layout::files_in(directory);
+    let failed = |kind, detail| PullFailure::Layer {
+        layer: record.blob.clone(),
+        reference: candidate.called(),
+        kind,
+        detail,
+    };
+    let merged = Merged::open(&files, below).map_err(PullFailure::store("open", &files))?;
+    let mut bytes = 0_u64;
+    for Link { target, names } in links {
+        let entry = names.first().map(|name| name.escape_ascii().to_string()).unwrap_or_default();
+        let target_text = target.escape_ascii().to_string();
+        let step = |error: io::Error| {
+            let action = "copy from a lower layer to";
+            let mut path = files.clone();
+            path.push(&entry);
+            PullFailure::store(action, path)(error)
+        };
+        let Some(found) = merged.find_below(target).map_err(step)? else {
+            let problem = format!(
+                "entry \"{entry}\": it links to \"{target_text}\", which no layer below has"
+            );
+            return Err(failed(PullErrorKind::Corrupt, problem));
+        };
+        bytes = bytes.saturating_add(u64::try_from(found.stat.st_size).unwrap_or_default());
+        if layer.facts.bytes.saturating_add(bytes) > store.settings.layer_limits.bytes {
+            let problem =
+                format!("with what entry \"{entry}\" links to it has more bytes than allowed");
+            return Err(failed(PullErrorKind::TooLarge, problem));
+        }
+        copy_up(&found, merged.top(), names).map_err(step)?;
+    }
+    Ok(bytes)
+}
+
+/// Notes that a layer has its links, so that it isn't done again.
+fn note_links(
+    store: &Store,
+    record: &LayerRecord,
+    layer: &Layer,
+    bytes: u64,
+) -> Result<(), PullFailure> {
+    let Place::Staged { directory, implied, .. } = &layer.place else { return Ok(()) };
+    let mut facts = layer.facts;
+    facts.bytes = facts.bytes.saturating_add(bytes);
+    commit::write_facts(directory, facts)
+        .map_err(PullFailure::store("write facts in", directory))?;
+    let place =
+        Place::Staged { directory: directory.clone(), implied: implied.clone(), links: Vec::new() };
+    if let Some(noted) = store.state().layers.get_mut(record.key()) {
+        *noted = Layer { facts, place };
     }
     Ok(())
 }
@@ -105,3 +191,6 @@ fn open_in(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,9 +6,10 @@
 use crate::layout::Layout;
 use crate::platform::Platform;
 use crate::settings::ImageSettings;
+use crate::settle::Link;
 use crate::sweeper::Sweeper;
 use crate::trash::Trash;
-use cringle_domain::image::{Image, ImageRecord, Retention};
+use cringle_domain::image::{Image, ImageRecord, Layer as LayerRecord, Retention};
 use cringle_domain::reference::{Digest, IdPrefix, Reference, Selector};
 use cringle_domain::snapshot::SnapshotKey;
 use serde::{Deserialize, Serialize};
@@ -66,6 +67,8 @@ pub(crate) enum Place {
         directory: PathBuf,
         /// Directories that the layer implies, whose attributes a lower layer has.
         implied: Vec<Vec<u8>>,
+        /// Files of lower layers that it has under names of its own.
+        links: Vec<Link>,
     },
 }
 
@@ -164,6 +167,13 @@ impl State {
         matching.next().filter(|_| matching.next().is_none())
     }
 
+    /// Whether a text means nothing because it is the beginning of more than one id.
+    pub(crate) fn is_ambiguous(&self, text: &str) -> bool {
+        let fits =
+            |prefix: IdPrefix| self.records.keys().filter(|id| prefix.matches(id)).nth(1).is_some();
+        self.find(text).is_none() && IdPrefix::parse(text).is_some_and(fits)
+    }
+
     /// An image with its names.
     pub(crate) fn image(&self, id: &Digest, settings: &ImageSettings) -> Option<Image> {
         let record = Arc::clone(self.records.get(id)?);
@@ -200,13 +210,20 @@ impl State {
 
     fn take_unneeded(&mut self) -> Vec<(Digest, Layer)> {
         let of_images =
-            self.records.values().flat_map(|record| &record.layers).map(|layer| &layer.diff_id);
+            self.records.values().flat_map(|record| &record.layers).map(LayerRecord::key);
         let of_snapshots = self.snapshots.values().flatten();
         let needed: HashSet<&Digest> =
             of_images.chain(of_snapshots).chain(self.leases.keys()).collect();
         let unneeded: Vec<Digest> =
             self.layers.keys().filter(|diff_id| !needed.contains(diff_id)).cloned().collect();
         unneeded.into_iter().filter_map(|diff_id| self.layers.remove_entry(&diff_id)).collect()
+    }
+}
+
+impl Lease {
+    /// What the layer is kept by.
+    pub(crate) fn key(&self) -> &Digest {
+        &self.diff_id
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests of this crate share: archives made byte by byte, a scripted registry on loopback, and a store of one's own.
 
+pub(crate) mod disk;
 pub(crate) mod registry;
 pub(crate) mod tarball;
 pub(crate) mod tls;

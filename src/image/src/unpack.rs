@@ -19,7 +19,8 @@ mod report;
 mod tree;
 mod worker;
 
-pub(crate) use report::{EncodedPath, FailureKind, Report, Unpacked};
+pub(crate) use report::{EncodedPath, FailureKind, LowerLink, Report, Unpacked};
+pub(crate) use tree::layers_may_have;
 pub use worker::worker_main;
 
 use crate::settings::LayerLimits;

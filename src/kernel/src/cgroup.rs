@@ -30,7 +30,10 @@ pub use limits::{
     Ceiling, CpuLimits, DeviceAccess, DeviceKind, DeviceRule, Devices, Limits, MemoryLimits,
     Permission,
 };
-pub use measure::{CpuUsage, MemoryEvents, MemoryUsage};
+pub use measure::{
+    CpuUsage, DeviceIo, HugePages, MemoryEvents, MemoryPast, MemoryUsage, Pressure, Resource,
+    Waiting,
+};
 pub use processes::enter;
 pub use write::Clamp;
 

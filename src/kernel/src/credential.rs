@@ -43,6 +43,29 @@ fn set_many_groups(groups: &[u32]) -> Result<(), Errno> {
     thread::set_thread_groups(&groups)
 }
 
+/// Lets what the calling thread makes from now on belong to that user and group, and changes nothing else: its other ids and
+/// all its capabilities stay. Child-side.
+///
+/// # Errors
+/// EPERM without the privilege to, or what capset(2) answers.
+pub fn own_what_is_made(user: u32, group: u32) -> Result<(), Errno> {
+    let _checked = (uid(user)?, gid(group)?);
+    for (call, id) in [(libc::SYS_setfsgid, group), (libc::SYS_setfsuid, user)] {
+        // SAFETY: takes a number and changes this thread's credentials.
+        unsafe { libc::syscall(call, id) };
+        // It answers what was there before, and says nothing of a failure; an invalid id only asks.
+        // SAFETY: as above.
+        let now = unsafe { libc::syscall(call, u32::MAX) };
+        if now != libc::c_long::from(id) {
+            return Err(Errno::PERM);
+        }
+    }
+    // The kernel takes what overrides permissions of files from who is no longer root among them.
+    let mut sets = thread::capabilities(None)?;
+    sets.effective = sets.permitted;
+    thread::set_capabilities(None, sets)
+}
+
 /// Sets the file mode creation mask. Child-side.
 pub fn set_umask(mask: u32) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(mask & 0o777));
@@ -83,6 +106,22 @@ mod tests {
             let many: Vec<u32> = (1..=300).collect();
             set_groups(&many).unwrap();
             process::getgroups().unwrap().len() == 300
+        }));
+    }
+
+    #[test]
+    fn what_is_made_belongs_to_another_and_nothing_else_changes() {
+        use std::os::unix::fs::MetadataExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        assert!(in_child(|| {
+            let before = thread::capabilities(None).unwrap();
+            own_what_is_made(100_000, 100_007).unwrap();
+            std::fs::File::create(&file).unwrap();
+            let found = std::fs::metadata(&file).unwrap();
+            process::geteuid().is_root()
+                && thread::capabilities(None).unwrap() == before
+                && (found.uid(), found.gid()) == (100_000, 100_007)
         }));
     }
 

@@ -40,6 +40,7 @@ pub mod sysctl;
 
 // Network.
 pub mod netlink;
+pub mod traffic;
 
 #[cfg(test)]
 mod testing;

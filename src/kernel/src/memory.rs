@@ -10,6 +10,8 @@ use crate::error::{Result, SystemError};
 const ROOM: usize = 4096;
 /// The size of a page, or a multiple of it.
 const PAGE: usize = 4096;
+/// Blocks of which each is a mapping of its own.
+const LARGE: libc::c_int = 256 << 10;
 
 /// Gives back the heap's free pages (malloc_trim(3)) and, on the first thread, the pages that its stack has used below the
 /// caller's frame.
@@ -24,6 +26,18 @@ pub fn give_back() -> Result<()> {
         Some(stack) => unsafe { give_back_stack(&stack) },
         None => Ok(()),
     }
+}
+
+/// Has every block of 256 KiB and more go back to the kernel as soon as it is let go of (mallopt(3)). If it is not asked to,
+/// malloc takes the largest block that it has seen for a usual one, keeps up to twice as much, and a burst of large answers
+/// stays in memory.
+///
+/// # Errors
+/// The size is none that malloc takes.
+pub fn return_large_blocks() -> Result<()> {
+    // SAFETY: it takes no pointer, and glibc locks what it changes.
+    let taken = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
+    if taken == 1 { Ok(()) } else { Err(SystemError::last("mallopt", "size of large blocks")) }
 }
 
 /// Gives back what the stack has below this call's frame; nothing, if it is another thread's.

@@ -5,6 +5,7 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, UnmountFlags,
@@ -149,7 +150,7 @@ pub fn filesystem(
 /// # Errors
 /// There is no such path, or the kernel refused.
 pub fn clone_path(path: &CStr, depth: Depth) -> Result<OwnedFd> {
-    clone_at(rustix::fs::CWD, path, depth)
+    clone_at(CWD, path, depth)
 }
 
 /// Clones the mounts at an open path, attached nowhere yet.
@@ -185,6 +186,27 @@ pub fn change(mount: impl AsFd, change: &Change, depth: Depth) -> Result<()> {
             .map_or(0, |propagation| u64::from(propagation.flags().bits())),
         user_namespace: 0,
     };
+    set_attributes(mount.as_fd(), &attributes, depth)
+}
+
+/// Lets an open mount that is attached nowhere, or its whole tree, show ids by the map of a user namespace: what is the
+/// inside id on disk is seen as the outside one, and what the outside one writes is the inside one's.
+///
+/// # Errors
+/// The kernel refused: the filesystem can't, it is mapped already, or was attached before.
+pub fn map_ids(mount: impl AsFd, user_namespace: BorrowedFd<'_>, depth: Depth) -> Result<()> {
+    /// `MOUNT_ATTR_IDMAP`.
+    const MAPPED: u64 = 0x0010_0000;
+    let attributes = RawAttributes {
+        set: MAPPED,
+        clear: 0,
+        propagation: 0,
+        user_namespace: u64::from(user_namespace.as_raw_fd().unsigned_abs()),
+    };
+    set_attributes(mount.as_fd(), &attributes, depth)
+}
+
+fn set_attributes(mount: BorrowedFd<'_>, attributes: &RawAttributes, depth: Depth) -> Result<()> {
     let mut flags = libc::AT_EMPTY_PATH;
     if depth == Depth::Tree {
         flags |= libc::AT_RECURSIVE;
@@ -193,10 +215,10 @@ pub fn change(mount: impl AsFd, change: &Change, depth: Depth) -> Result<()> {
     let answer = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
-            mount.as_fd().as_raw_fd(),
+            mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attributes,
+            std::ptr::from_ref(attributes),
             size_of::<RawAttributes>(),
         )
     };
@@ -214,6 +236,15 @@ pub fn attach(tree: impl AsFd, target: impl AsFd) -> Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(tree.as_fd(), c"", target.as_fd(), c"", flags)
         .map_err(|error| SystemError::new("move_mount", "", error))
+}
+
+/// Takes the topmost mount away from a path of this mount namespace. What is open or cloned of it stays.
+///
+/// # Errors
+/// The kernel refused: nothing is mounted there.
+pub fn detach(path: &CStr) -> Result<()> {
+    rustix::mount::unmount(path, UnmountFlags::DETACH)
+        .map_err(|error| SystemError::new("umount2", format!("{path:?}"), error))
 }
 
 /// Changes the propagation of the mount at a path, and of all below it if asked.
@@ -241,7 +272,22 @@ pub fn pivot(root: impl AsFd) -> Result<()> {
     // The old root is now mounted on top of the new one, and "." is the old one.
     rustix::mount::unmount(c".", UnmountFlags::DETACH)
         .map_err(|error| SystemError::new("umount2", "old root", error))?;
-    rustix::process::chdir(c"/").map_err(|error| SystemError::new("chdir", "/", error))
+    rustix::process::chdir(c"/").map_err(|error| SystemError::new("chdir", "/", error))?;
+    // Whoever joins the mount namespace starts at what is mounted on top of its root: never may that be the old one.
+    if mount_id(c"/")? != mount_id(c"/..")? {
+        return Err(crate::path::mismatch(
+            "pivot_root",
+            "to a root with a mount over it".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Which mount a path leads to. A path that goes up from the root leads to the topmost mount on it, "/" itself does not.
+fn mount_id(path: &CStr) -> Result<u64> {
+    rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)
+        .map(|found| found.stx_mnt_id)
+        .map_err(|error| SystemError::new("statx", format!("{path:?}"), error))
 }
 
 /// What the kernel says about a filesystem that would not be mounted.
@@ -310,6 +356,23 @@ mod tests {
             change(&tree, &change_to, Depth::Tree)?;
             attach(&tree, Root::open(std::path::Path::new("/tmp"))?.as_fd())?;
             Ok(std::fs::File::create("/tmp/cringle-mount-test").is_err())
+        }));
+    }
+
+    #[test]
+    fn a_mapped_mount_shows_the_ids_outside_and_stores_those_inside() {
+        use std::os::unix::fs::MetadataExt as _;
+        let map = [crate::idmap::Mapping { inside: 0, outside: 100_000, length: 65536 }];
+        let made = crate::idmap::make(Namespaces::NONE, &map, &map, || Ok(())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        std::fs::File::create(path.join("of-root")).unwrap();
+        assert!(privately(|| {
+            let place = Root::open(path)?;
+            let tree = clone_descriptor(&place, Depth::One)?;
+            map_ids(&tree, made[0].1.as_fd(), Depth::One)?;
+            attach(&tree, Root::open(std::path::Path::new("/tmp"))?.as_fd())?;
+            Ok(std::fs::metadata("/tmp/of-root").is_ok_and(|found| found.uid() == 100_000))
         }));
     }
 

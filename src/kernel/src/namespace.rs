@@ -5,7 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::UnmountFlags;
@@ -142,11 +142,23 @@ pub fn unshare(kinds: Namespaces) -> Result<()> {
 /// # Errors
 /// The file can't be made or the mount was refused; the file stays, for `unpin` to remove.
 pub fn pin(kind: Namespaces, target: &Path) -> Result<()> {
+    pin_path(&own_path(kind)?, target)
+}
+
+/// Keeps an open namespace alive at `target`, an empty file that is made if it is missing.
+///
+/// # Errors
+/// The file can't be made or the mount was refused; the file stays, for `unpin` to remove.
+pub fn pin_open(namespace: BorrowedFd<'_>, target: &Path) -> Result<()> {
+    pin_path(Path::new(&format!("/proc/self/fd/{}", namespace.as_raw_fd())), target)
+}
+
+fn pin_path(namespace: &Path, target: &Path) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
     let file = rustix::fs::open(target, flags, Mode::RUSR)
         .map_err(|error| SystemError::new("open", format!("{target:?}"), error))?;
     drop(file);
-    rustix::mount::mount_bind(&own_path(kind)?, target)
+    rustix::mount::mount_bind(namespace, target)
         .map_err(|error| SystemError::new("mount", format!("{target:?}"), error))
 }
 
@@ -166,21 +178,24 @@ pub fn unpin(target: &Path) -> Result<()> {
     }
 }
 
-/// Opens the user namespace, as a descriptor for id-mapped mounts, of the process with that id.
+/// Opens a namespace of the process with that id.
 ///
 /// # Errors
-/// The process is gone.
-pub fn user_of(pid: i32) -> Result<OwnedFd> {
-    let path = format!("/proc/{pid}/ns/user");
-    open(Path::new(&path), Namespaces::USER)
+/// The process is gone, or the set is not of exactly one kind.
+pub fn of(pid: i32, kind: Namespaces) -> Result<OwnedFd> {
+    open(&path_of(&pid.to_string(), kind)?, kind)
 }
 
-fn own_path(kind: Namespaces) -> Result<std::path::PathBuf> {
+fn own_path(kind: Namespaces) -> Result<PathBuf> {
+    path_of("thread-self", kind)
+}
+
+fn path_of(process: &str, kind: Namespaces) -> Result<PathBuf> {
     let Some(file) = kind.file() else {
         let source = io::Error::from_raw_os_error(libc::EINVAL);
         return Err(SystemError::new("open", format!("{kind:?}"), source));
     };
-    Ok(Path::new("/proc/thread-self/ns").join(file))
+    Ok(Path::new("/proc").join(process).join("ns").join(file))
 }
 
 fn set(fd: BorrowedFd<'_>, kinds: Namespaces) -> Result<()> {

@@ -1,5 +1,9 @@
 //! What `/proc` says about processes, and a procfs to write to that nobody could have mounted something over.
 
+mod open_files;
+
+pub use open_files::{OpenFiles, open_files, soft_limits};
+
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -45,6 +45,29 @@ pub enum Waiting {
     Returns,
 }
 
+/// A version of the Internet Protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Internet {
+    /// Version 4.
+    V4,
+    /// Version 6.
+    V6,
+}
+
+/// A TCP socket in the calling thread's network namespace, bound to nothing. Calls on it do not wait.
+///
+/// # Errors
+/// `socket`: EAFNOSUPPORT if the kernel has not got that version.
+pub fn internet(version: Internet) -> Result<OwnedFd> {
+    let family = match version {
+        Internet::V4 => AddressFamily::INET,
+        Internet::V6 => AddressFamily::INET6,
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    rustix::net::socket_with(family, SocketType::STREAM, flags, Some(rustix::net::ipproto::TCP))
+        .map_err(|errno| SystemError::new("socket", "", errno))
+}
+
 /// A listening socket named `name` in `directory`, mode 0600 from its first moment. A file of that name is replaced.
 ///
 /// # Errors

@@ -2,13 +2,15 @@
 //!
 //! [`conf`] knows which network is configured, [`attach`] adds and deletes one attachment from its record, [`invoke`] runs
 //! one plugin: a foreign one as a process by the book, ours on the [`worker`] thread when the file that the configuration means is
-//! the one we installed. [`collect`] gives back what nobody owns. Nothing here knows CRI messages or decides about pods.
+//! the one we installed. [`generated`] makes a configuration where nobody else does. [`collect`] gives back what nobody owns. Nothing here knows CRI messages or decides about pods.
 
 pub mod attach;
 pub mod collect;
 pub mod conf;
+pub mod generated;
 pub mod invoke;
 pub mod request;
+pub mod template;
 
 mod bandwidth;
 mod cache;
@@ -19,7 +21,10 @@ mod worker;
 
 pub use attach::{AttachError, Attached};
 pub use conf::{NetworkNotReady, PlanError};
+pub use generated::{GenerateError, Generated};
+pub use template::PodRange;
 
+use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::id::InstanceId;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -42,6 +47,8 @@ pub enum BuiltinPlugins {
 pub struct NetworkSettings {
     /// Where the network configurations are.
     pub config_directory: PathBuf,
+    /// The template of the network configuration that is made when the pods' address ranges become known, if any.
+    pub conf_template: Option<PathBuf>,
     /// Where the plugins are, searched in order.
     pub plugin_directories: Vec<PathBuf>,
     /// Where results are kept, in the form of the CNI library.
@@ -116,6 +123,29 @@ impl Network {
             status: Mutex::new(None),
             collecting: RwLock::new(()),
         }))
+    }
+
+    /// What it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &NetworkSettings {
+        &self.settings
+    }
+
+    /// The configuration that the next pod gets, as text.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn configuration(&self) -> Result<String, NetworkNotReady> {
+        let loaded = self.loaded.now();
+        let list = loaded.select(self.settings.default_network.as_deref())?;
+        Ok(list.text.clone())
+    }
+
+    /// What attaching gave, as the plugins said it, if it is still kept. Reads one small file.
+    #[must_use]
+    pub fn result(&self, record: &AttachmentRecord) -> Option<String> {
+        let result = cache::read(&self.settings.cache_directory, record)?;
+        Some(result.get().to_owned())
     }
 
     /// Why no pod could be attached now; instant.

@@ -49,7 +49,7 @@ impl Configurations {
         Arc::clone(&self.loaded.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn reread(&self) {
+    pub(crate) fn reread(&self) {
         let fresh = Arc::new(Loaded::read(&self.directory));
         if fresh.problems != self.now().problems {
             for problem in &fresh.problems {

@@ -11,14 +11,18 @@ mod process;
 mod profiles;
 
 use cringle_domain::id::PodId;
-use cringle_domain::plan::ContainerPlan;
+use cringle_domain::plan::{ContainerPlan, PlannedUsers};
 use cringle_domain::planner;
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::Resources;
+use cringle_domain::spec::Terminal;
+use cringle_kernel::terminal::Size;
 use cringle_proto_shim::{REAPER_ROLE, ROLE_ANNOTATION};
 use cringle_store::atomic;
 use oci_spec::OciSpecError;
-use oci_spec::runtime::{Linux, LinuxResources, Process, Root, RootBuilder, Spec, SpecBuilder};
+use oci_spec::runtime::{
+    BoxBuilder as SizeBuilder, Linux, LinuxResources, Process, Root, RootBuilder, Spec, SpecBuilder,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
@@ -100,7 +104,11 @@ pub fn write_new(path: &Path, spec: &Spec) -> Result<(), BundleError> {
 ///
 /// # Errors
 /// Only by a bug.
-pub fn reaper_spec(pod: &PodId, cgroup: &str) -> Result<Spec, BundleError> {
+pub fn reaper_spec(
+    pod: &PodId,
+    cgroup: &str,
+    users: Option<&PlannedUsers>,
+) -> Result<Spec, BundleError> {
     let annotations = [
         (ROLE_ANNOTATION.to_owned(), REAPER_ROLE.to_owned()),
         ("dev.cringle.pod".to_owned(), pod.to_string()),
@@ -111,7 +119,7 @@ pub fn reaper_spec(pod: &PodId, cgroup: &str) -> Result<Spec, BundleError> {
         .process(process::of_reaper()?)
         .mounts(vec![])
         .annotations(HashMap::from(annotations))
-        .linux(linux::of_reaper(cgroup)?)
+        .linux(linux::of_reaper(cgroup, users)?)
         .build()?;
     // It is in the host's UTS namespace, whose name is not ours to set.
     spec.set_hostname(None);
@@ -132,6 +140,32 @@ pub fn exec_process(directory: &Path, command: Vec<String>) -> Result<Process, B
     let First { mut process } = decode(&path, &read(&path)?)?;
     process.set_args(Some(command)).set_terminal(Some(false));
     Ok(process)
+}
+
+/// Gives a process a terminal, or none. A program on one expects to be told its kind.
+///
+/// # Errors
+/// Only by a bug.
+pub fn set_terminal(
+    process: &mut Process,
+    terminal: Terminal,
+    size: Option<Size>,
+) -> Result<(), BundleError> {
+    const KIND: &str = "TERM=";
+    process.set_terminal(Some(terminal == Terminal::Present));
+    if terminal == Terminal::Absent {
+        return Ok(());
+    }
+    if let Some(size) = size.filter(|size| size.rows > 0 && size.columns > 0) {
+        let window = SizeBuilder::default().height(size.rows).width(size.columns).build()?;
+        process.set_console_size(Some(window));
+    }
+    let mut environment = process.env().clone().unwrap_or_default();
+    if !environment.iter().any(|entry| entry.starts_with(KIND)) {
+        environment.push(format!("{KIND}xterm"));
+    }
+    process.set_env(Some(environment));
+    Ok(())
 }
 
 /// Limits as a document, for an update.
@@ -162,6 +196,15 @@ pub fn rewrite_resources(directory: &Path, limits: &Resources) -> Result<(), Bun
         path: path.clone(),
         source,
     })
+}
+
+/// The document of a container, whole.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn document(directory: &Path) -> Result<serde_json::Value, BundleError> {
+    let path = directory.join(CONFIG);
+    decode(&path, &read(&path)?)
 }
 
 /// Everything but `linux`, which the document brings in with its profile.

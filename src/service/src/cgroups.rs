@@ -35,6 +35,11 @@ impl Cgroups {
         self.directories(path).any(|directory| directory.exists())
     }
 
+    /// The cgroup at `path`, which need not be there; none if the path names none.
+    pub(crate) fn at(&self, path: &str) -> Option<Cgroup> {
+        CgroupPaths::new(&self.layout, path.trim_end_matches('/')).ok().map(Cgroup::at)
+    }
+
     /// Removes `path` in every hierarchy where it is empty; answers whether it is gone from all.
     pub(crate) fn remove_if_empty(&self, path: &str) -> bool {
         self.directories(path).fold(true, |gone, directory| {

@@ -1,20 +1,26 @@
 //! Containers: one file per verb, and what a container is in memory.
 
+pub mod attach;
 pub mod create;
 pub mod exec;
 pub mod list;
 pub mod logs;
 pub mod remove;
+pub mod session;
 pub mod start;
 pub mod stop;
 pub mod update;
 
 mod account;
+mod image_volumes;
 mod lay_out;
 mod places;
 
 use crate::ServiceError;
+use crate::events::Journal;
 use crate::index::Indexed;
+use crate::metrics::Detail;
+use crate::stats::{Gauge, LayerUsage, Usage};
 use crate::supervisor::Supervisor;
 use cringle_domain::container::ContainerRecord;
 use cringle_domain::id::{ContainerId, PodId};
@@ -35,16 +41,23 @@ pub struct Container {
     supervisor: StdMutex<Option<Supervisor>>,
     /// Whether a client has had the answer to the request that made it.
     claimed: AtomicBool,
+    /// Last readings of what it uses.
+    pub(crate) usage: Gauge<Usage>,
+    pub(crate) layer: Gauge<LayerUsage>,
+    pub(crate) detail: Gauge<Detail>,
 }
 
 impl Container {
-    pub(crate) fn new(tracked: Tracked<ContainerRecord>) -> Self {
+    pub(crate) fn new(tracked: Tracked<ContainerRecord>, journal: &Arc<Journal>) -> Self {
         Self {
             id: tracked.now().id.clone(),
-            tracked,
+            tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             operation: Mutex::new(()),
             supervisor: StdMutex::new(None),
             claimed: AtomicBool::new(false),
+            usage: Gauge::default(),
+            layer: Gauge::default(),
+            detail: Gauge::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! What can go wrong in a use case. `daemon/rpc/status.rs` gives each its gRPC code.
 
-use crate::supervisor::{ExecError, SupervisorError};
+use crate::supervisor::{ExecError, PinError, SupervisorError};
 use cringle_domain::container::ContainerRefusal;
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::pod::PodRefusal;
@@ -29,6 +29,23 @@ pub enum ServiceError {
     /// The image of a container is not here. Code NotFound.
     #[error("no image \"{0}\" on this node")]
     NoSuchImage(String),
+    /// The image of a volume is not here. Code NotFound.
+    #[error("no image \"{0}\" on this node, which a volume is of")]
+    NoSuchVolumeImage(String),
+    /// The image of a volume has nothing at the path that is asked for. Code InvalidArgument.
+    #[error("failed to find {sub_path:?} in image \"{image}\"")]
+    VolumeOfImage {
+        /// The image.
+        image: String,
+        /// The path.
+        sub_path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: SystemError,
+    },
+    /// This host can't give pods users of their own. Code Unimplemented.
+    #[error("user namespaces for pods are not possible on this host: {0}")]
+    NoUserNamespaces(String),
     /// A prefix that several ids have. Code InvalidArgument.
     #[error("\"{0}\" is the beginning of more than one id")]
     AmbiguousId(String),
@@ -96,6 +113,15 @@ pub enum ServiceError {
         #[source]
         source: SystemError,
     },
+    /// The namespaces of a pod with users of its own could not be made. Code Internal.
+    #[error("failed to make the namespaces of pod {pod}")]
+    OwnUsers {
+        /// The pod.
+        pod: PodId,
+        /// Why.
+        #[source]
+        source: PinError,
+    },
     /// Something of the kernel's could not be used. Code Internal.
     #[error("failed to {action}")]
     Kernel {
@@ -155,6 +181,26 @@ pub enum ServiceError {
         /// Why.
         #[source]
         source: ExecError,
+    },
+    /// A container could not be attached to.
+    #[error("failed to attach to container {container}")]
+    Attach {
+        /// The container.
+        container: ContainerId,
+        /// Why.
+        #[source]
+        source: SupervisorError,
+    },
+    /// A port of a pod could not be connected to. Code Unavailable.
+    #[error("failed to connect to port {port} of pod {pod}")]
+    Forward {
+        /// The pod.
+        pod: PodId,
+        /// Its port.
+        port: u16,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// The operation that this request joined failed.
     #[error(transparent)]

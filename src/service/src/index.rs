@@ -95,6 +95,23 @@ impl<T: Indexed> Index<T> {
     }
 }
 
+/// Of some records the one that `id` is the id of or the beginning of; all of them if it is empty.
+///
+/// # Errors
+/// If it is the beginning of more than one.
+pub(crate) fn narrowed<R>(
+    records: Vec<Arc<R>>,
+    id: &str,
+    id_of: fn(&R) -> &str,
+) -> Result<Vec<Arc<R>>, ServiceError> {
+    if id.is_empty() {
+        return Ok(records);
+    }
+    let fits = |record: &Arc<R>| id_of(record.as_ref()).starts_with(id);
+    let found: Vec<_> = records.into_iter().filter(fits).collect();
+    if found.len() > 1 { Err(ServiceError::AmbiguousId(id.to_owned())) } else { Ok(found) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

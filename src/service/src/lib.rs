@@ -6,7 +6,10 @@
 //!
 //! - [`pod`] and [`container`]: one file per verb.
 //! - [`index`]: who is there, by id, prefix and name; [`claims`]: joins a retry to the operation in flight.
+//! - [`streams`]: what a client's exec, attachment or forwarded port is made of.
 //! - [`supervisor`]: the client of a shim; [`bundle`]: a plan as an OCI bundle.
+//! - [`events`]: the one order of all changes, told to those who subscribed.
+//! - [`stats`]: what pods and containers use; [`metrics`]: the same as named values, with what goes on in here.
 //! - [`teardown`]: the one function that gives a pod's holds back.
 //! - [`recover`], [`sweep`]: what a start does with what it finds.
 
@@ -21,10 +24,14 @@ pub mod error;
 pub mod index;
 
 pub mod container;
+pub mod events;
+pub mod metrics;
 pub mod parents;
 pub mod pod;
 pub mod recover;
 pub mod settings;
+pub mod stats;
+pub mod streams;
 pub mod sweep;
 pub mod teardown;
 

@@ -1,5 +1,6 @@
 //! Pods: one file per verb, and what a pod is in memory.
 
+pub mod forward;
 pub mod list;
 pub mod remove;
 pub mod run;
@@ -14,7 +15,9 @@ pub(crate) use bring_up::plan_holds;
 pub(crate) use reaper::end as end_reaper;
 
 use crate::ServiceError;
+use crate::events::Journal;
 use crate::index::Indexed;
+use crate::stats::{Gauge, PodReading};
 use cringle_domain::id::PodId;
 use cringle_domain::pod::{PodPhase, PodRecord};
 use cringle_domain::spec::PodMetadata;
@@ -30,6 +33,8 @@ use tokio::sync::{Mutex, RwLock};
 pub enum Hold {
     /// Its directory of run-time files.
     Directory,
+    /// The pin of its user namespace.
+    Users,
     /// The pin of its network namespace.
     Network,
     /// The pin of its IPC namespace.
@@ -54,16 +59,23 @@ pub struct Pod {
     pub(crate) holds: Mutex<Holds<Hold>>,
     /// Whether a client has had the answer to the request that made it.
     claimed: AtomicBool,
+    /// The last reading of what it uses.
+    pub(crate) reading: Gauge<PodReading>,
 }
 
 impl Pod {
-    pub(crate) fn new(tracked: Tracked<PodRecord>, holds: Holds<Hold>) -> Self {
+    pub(crate) fn new(
+        tracked: Tracked<PodRecord>,
+        holds: Holds<Hold>,
+        journal: &Arc<Journal>,
+    ) -> Self {
         Self {
             id: tracked.now().id.clone(),
-            tracked,
+            tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             gate: RwLock::new(()),
             holds: Mutex::new(holds),
             claimed: AtomicBool::new(false),
+            reading: Gauge::default(),
         }
     }
 

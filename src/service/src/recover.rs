@@ -35,11 +35,13 @@ impl Service {
         let pods = self.load::<PodRecord>(&layout.pod_records())?;
         for (path, record) in pods {
             let journal = self.journal_of(&record);
-            self.pods.insert(Arc::new(Pod::new(Tracked::adopt(path, record), journal)));
+            let pod = Pod::new(Tracked::adopt(path, record), journal, &self.journal);
+            self.pods.insert(Arc::new(pod));
         }
         let mut reconciled = Vec::new();
         for (path, record) in containers {
-            let container = Arc::new(Container::new(Tracked::adopt(path, record)));
+            let container = Container::new(Tracked::adopt(path, record), &self.journal);
+            let container = Arc::new(container);
             self.containers.insert(Arc::clone(&container));
             reconciled.push(self.reconcile_container(container));
         }
@@ -144,6 +146,8 @@ impl Service {
             container.tracked.advance(ContainerEvent::Exited(exit)).await?;
         }
         self.end_shim(container.container_id()).await?;
+        // The daemon may have died in an update that nobody had the answer to.
+        crate::bundle::rewrite_resources(&bundle, &record.resources)?;
         self.images.snapshots().make_mountable(&SnapshotKey::from(&record.id)).map_err(|source| {
             let action = format!("make the writable layer of container {} mountable", record.id);
             ServiceError::Images { action, source }
@@ -243,6 +247,7 @@ impl Service {
                 Hold::Network => self.layout.netns(pod.pod_id()),
                 Hold::Ipc => directory.join("ipc"),
                 Hold::Uts => directory.join("uts"),
+                Hold::Users => directory.join("user"),
                 Hold::Directory | Hold::Shm | Hold::Attachment(_) | Hold::Reaper => return None,
             };
             gone(&path).then(|| format!("the namespace pinned at \"{}\" is gone", path.display()))

@@ -3,11 +3,14 @@
 use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::container::Container;
+use crate::events::Journal;
 use crate::host::Host;
 use crate::index::Index;
+use crate::metrics::{PullCounter, Stages};
 use crate::parents::Parents;
 use crate::pod::Pod;
-use crate::supervisor::ShimProgram;
+use crate::stats::{Rounds, Stats};
+use crate::supervisor::{ExecBounds, ShimProgram};
 use crate::{ServiceError, ServiceSettings};
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::pod::PodRecord;
@@ -28,11 +31,19 @@ pub struct Service {
     pub(crate) clock: Clock,
     pub(crate) host: Host,
     pub(crate) shim: ShimProgram,
+    /// Whether pods can have users of their own, or why not.
+    user_namespaces: Result<(), String>,
+    pub(crate) exec_bounds: ExecBounds,
     pub(crate) images: Arc<Images>,
     pub(crate) network: Arc<Network>,
     pub(crate) parents: Parents,
-    pub(crate) pods: Index<Pod>,
-    pub(crate) containers: Index<Container>,
+    pub(crate) pods: Arc<Index<Pod>>,
+    pub(crate) containers: Arc<Index<Container>>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) stats: Stats,
+    pub(crate) details: Arc<Rounds<Container>>,
+    pub(crate) stages: Stages,
+    pub(crate) pulls: PullCounter,
     pub(crate) pod_claims: Arc<Claims<PodMetadata, PodSpec, PodId>>,
     pub(crate) container_claims: Arc<Claims<ContainerName, ContainerSpec, ContainerId>>,
 }
@@ -56,21 +67,45 @@ impl Service {
                 container: format!("(program \"{}\")", settings.shim.display()),
                 source,
             })?;
+        let probed = crate::supervisor::probe(&shim, layout.root());
+        let user_namespaces = probed.map_err(|error| crate::error::chain(&error));
+        if let Err(error) = &user_namespaces {
+            tracing::warn!(error, "pods can't have users of their own");
+        }
         let parents = Parents::load(layout.state().join("parents"), host.cgroups.clone());
+        let (pods, containers) = (Arc::default(), Arc::default());
+        let journal = Journal::new(clock, Arc::clone(&pods), Arc::clone(&containers));
+        let details = Self::details(&host, clock);
+        let stats = Stats::new(&host, &layout, clock);
         Ok(Arc::new(Self {
             settings,
             layout,
             clock,
             host,
             shim,
+            user_namespaces,
+            exec_bounds: crate::container::exec::bounds(),
             images,
             network,
             parents,
-            pods: Index::default(),
-            containers: Index::default(),
+            pods,
+            containers,
+            journal: Arc::new(journal),
+            stats,
+            details,
+            stages: Stages::default(),
+            pulls: PullCounter::default(),
             pod_claims: Arc::default(),
             container_claims: Arc::default(),
         }))
+    }
+
+    /// Whether pods can have users of their own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn user_namespaces(&self) -> Result<(), &str> {
+        self.user_namespaces.as_ref().map_err(String::as_str).copied()
     }
 
     /// The image store.

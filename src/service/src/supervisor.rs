@@ -9,21 +9,29 @@ mod end;
 mod error;
 mod exec;
 mod launch;
+mod pin;
 mod program;
+mod room;
+mod session;
 mod watch;
 
 pub use end::{end, read_exit_record};
 pub use error::{ExecError, SupervisorError};
 pub use exec::ExecOutput;
 pub use launch::{Launch, LogTarget, RootfsMount, TerminalMode};
+pub use pin::PinError;
+pub(crate) use pin::{pin, probe};
 pub use program::ShimProgram;
+pub use room::ExecBounds;
+pub use session::{End, Link, Opened};
 
+use crate::streams::Streams;
 use crate::supervisor::control::Control;
 use crate::supervisor::watch::Watched;
 use cringle_domain::process::{Exit, ProcessIdentity, Signal};
 use cringle_kernel::{poll, proc};
 use cringle_proto_shim::TaskClient;
-use cringle_proto_shim::control::{Answer, Order, Phase, State, Target};
+use cringle_proto_shim::control::{Answer, Order, Phase, State, Target, WantedInput};
 use cringle_proto_shim::task::{DeleteRequest, ShutdownRequest, StartRequest};
 use oci_spec::runtime::{LinuxResources, Process};
 use std::os::fd::{AsFd, OwnedFd};
@@ -172,9 +180,10 @@ impl Supervisor {
     async fn reported(&self) -> Result<State, SupervisorError> {
         match self.order("state", Order::State).await? {
             Answer::State(state) => Ok(state),
-            Answer::Hello { .. } | Answer::Done | Answer::Started { .. } => {
-                Err(SupervisorError::Nonsense { order: "state" })
-            }
+            Answer::Hello { .. }
+            | Answer::Done
+            | Answer::Started { .. }
+            | Answer::Attached { .. } => Err(SupervisorError::Nonsense { order: "state" }),
         }
     }
 
@@ -224,18 +233,44 @@ impl Supervisor {
         self.order("update", Order::Update { resources }).await.map(drop)
     }
 
-    /// Executes `process` in the container and waits for its end, at most `timeout`. Of each output stream the first
-    /// `output_cap` bytes are kept.
+    /// Executes `process` in the container and waits for its end, at most `timeout`, which begins now even if it has to wait
+    /// for others. Of each output stream the first bytes are kept, as many as `bounds` allow.
     ///
     /// # Errors
-    /// It could not be executed, or its time was up: then it is killed with all its offspring.
+    /// It could not be executed, too many others keep much output, or its time was up: then it is killed with all its
+    /// offspring.
     pub async fn exec_sync(
         &self,
         process: &Process,
         timeout: Option<Duration>,
-        output_cap: usize,
+        bounds: &ExecBounds,
     ) -> Result<ExecOutput, ExecError> {
-        exec::exec_sync(&self.0.bundle, process, timeout, output_cap).await
+        exec::exec_sync(&self.0.bundle, process, timeout, bounds).await
+    }
+
+    /// Executes `process` in the container on streams that the caller reads and writes. It is killed with all its offspring
+    /// when what this gives is dropped.
+    ///
+    /// # Errors
+    /// It could not be executed.
+    pub async fn open_exec(
+        &self,
+        process: &Process,
+        streams: Streams,
+    ) -> Result<Opened, ExecError> {
+        session::open_exec(&self.0.bundle, process, streams).await
+    }
+
+    /// Attaches to the container's first process.
+    ///
+    /// # Errors
+    /// It does not run, or its output goes where the shim does not see it.
+    pub async fn open_attach(
+        &self,
+        streams: Streams,
+        input: WantedInput,
+    ) -> Result<Opened, SupervisorError> {
+        session::attach(&self.0.bundle, streams, input).await
     }
 
     /// Tells the shim that the exit is recorded, so that it may forget its record of it.

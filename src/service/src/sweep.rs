@@ -47,7 +47,7 @@ impl Service {
             let directory = self.layout.pod_directories().join(name);
             tracing::info!(directory = %directory.display(), "sweeping a pod without a record");
             tell(crate::pod::end_reaper(&directory.join("reaper")).await);
-            for name in ["ipc", "uts"] {
+            for name in ["ipc", "uts", "user"] {
                 tell(kernel(namespace::unpin(&directory.join(name)), &directory));
             }
             tell(kernel(pin::unmount(&directory.join("shm")), &directory));

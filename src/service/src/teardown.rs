@@ -38,6 +38,7 @@ impl Service {
                 Some(attachment) => Ok(self.network.delete(attachment).await?),
                 None => Ok(()),
             },
+            Hold::Users => unpin(&directory.join("user")),
             Hold::Network => unpin(&self.layout.netns(&record.id)),
             Hold::Ipc => unpin(&directory.join("ipc")),
             Hold::Uts => unpin(&directory.join("uts")),

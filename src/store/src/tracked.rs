@@ -2,7 +2,7 @@
 //!
 //! A phase changes only in [`Tracked::advance`]: decide (pure), write the record, publish, return. Readers take the last
 //! published snapshot and never wait. The write and the publication are not separated by an await, so a cancelled caller
-//! cannot part them.
+//! cannot part them. A [`Witness`] sees each publication in its moment.
 
 use crate::{atomic, failpoint, format};
 use serde::{Serialize, de::DeserializeOwned};
@@ -54,12 +54,20 @@ pub enum AdvanceError<R: std::error::Error + 'static> {
     },
 }
 
+/// Who sees every change of objects of one kind, in the order in which readers can see them.
+pub trait Witness<L>: Debug + Send + Sync {
+    /// Has the change shown to readers by calling `show`, once, and takes note of it. The record is written already. What
+    /// orders the notes of many objects is the witness's: it may keep others from showing theirs meanwhile.
+    fn witness(&self, before: &Arc<L>, after: &Arc<L>, show: &dyn Fn());
+}
+
 /// A record behind its door.
 #[derive(Debug)]
 pub struct Tracked<L: Life> {
     path: PathBuf,
     door: Mutex<()>,
     published: watch::Sender<Arc<L>>,
+    witness: Option<Arc<dyn Witness<L>>>,
 }
 
 impl<L: Life> Tracked<L> {
@@ -76,7 +84,14 @@ impl<L: Life> Tracked<L> {
     /// An object whose record was just read.
     #[must_use]
     pub fn adopt(path: PathBuf, life: L) -> Self {
-        Self { path, door: Mutex::new(()), published: watch::Sender::new(Arc::new(life)) }
+        let published = watch::Sender::new(Arc::new(life));
+        Self { path, door: Mutex::new(()), published, witness: None }
+    }
+
+    /// The same object, each further change of which this witness sees.
+    #[must_use]
+    pub fn witnessed(self, witness: Arc<dyn Witness<L>>) -> Self {
+        Self { witness: Some(witness), ..self }
     }
 
     /// The last published state; never waits.
@@ -104,7 +119,11 @@ impl<L: Life> Tracked<L> {
         tokio::task::block_in_place(|| write(&self.path, &next))?;
         log(&next);
         let next = Arc::new(next);
-        self.published.send_replace(Arc::clone(&next));
+        let show = || drop(self.published.send_replace(Arc::clone(&next)));
+        match &self.witness {
+            Some(witness) => witness.witness(&now, &next, &show),
+            None => show(),
+        }
         Ok(next)
     }
 

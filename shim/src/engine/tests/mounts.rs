@@ -369,3 +369,36 @@ fn a_mount_target_exchanged_for_a_link_meanwhile_stays_inside() {
         assert_eq!(cringle_kernel::mountinfo::own().unwrap(), table);
     });
 }
+
+/// An overlay without an upper layer, at `target`, of which only `part` is mounted.
+fn part_of_layers(scratch: &Scratch, part: &str, target: &str) -> Value {
+    let [top, base] = ["top", "base"].map(|name| scratch.path.join(name));
+    fs::create_dir_all(top.join("tree/deep")).unwrap();
+    let mut file = fs::File::create(top.join("tree/deep/file")).unwrap();
+    std::io::Write::write_all(&mut file, b"of the part").unwrap();
+    fs::create_dir_all(&base).unwrap();
+    let layers = format!("lowerdir={}:{}", top.display(), base.display());
+    let part = format!("X-mount.subdir={part}");
+    json!({"destination": target, "type": "overlay", "source": "overlay", "options": ["ro", layers, part]})
+}
+
+#[test]
+fn a_part_of_a_filesystem_is_mounted_and_nothing_of_the_rest_or_of_the_host_is_left() {
+    alone(
+        "mounts::a_part_of_a_filesystem_is_mounted_and_nothing_of_the_rest_or_of_the_host_is_left",
+        || {
+            let scratch = Scratch::new();
+            let parts = [
+                part_of_layers(&scratch, "tree", "/part"),
+                part_of_layers(&scratch, "tree/deep/file", "/file"),
+            ];
+            let [tree, file] = parts;
+            let script = "cat /part/deep/file /file; touch /part/new 2>/dev/null || echo refused; stat -c %d:%i / /..";
+            let out = scratch.mount(tree).mount(file).shell(script).output();
+            let mut lines = out.lines();
+            assert_eq!(lines.next(), Some("of the partof the partrefused"), "{out}");
+            // A path that goes up from the root leads to whatever is mounted over it.
+            assert_eq!(lines.next(), lines.next(), "{out}");
+        },
+    );
+}

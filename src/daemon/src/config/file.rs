@@ -2,8 +2,8 @@
 
 use super::declare::{Declaration, Mistake, Reader, Section, line};
 use super::settings::{
-    CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, NetworkKeys, PodKeys, Settings,
-    ShimKeys,
+    CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, MetricsKeys, NetworkKeys, PodKeys,
+    Settings, ShimKeys, StreamingKeys,
 };
 use super::values::AbsolutePath;
 use std::io;
@@ -110,7 +110,7 @@ pub(crate) fn defaults() -> String {
     text
 }
 
-const DECLARATIONS: [Declaration; 8] = [
+const DECLARATIONS: [Declaration; 10] = [
     DaemonKeys::DECLARATION,
     LogKeys::DECLARATION,
     ShimKeys::DECLARATION,
@@ -118,7 +118,9 @@ const DECLARATIONS: [Declaration; 8] = [
     ImageKeys::DECLARATION,
     NetworkKeys::DECLARATION,
     PodKeys::DECLARATION,
+    MetricsKeys::DECLARATION,
     ContainerKeys::DECLARATION,
+    StreamingKeys::DECLARATION,
 ];
 
 /// A parsed text from which sections are taken.
@@ -136,7 +138,9 @@ impl File<'_> {
         let images = self.section::<ImageKeys>();
         let network = self.section::<NetworkKeys>();
         let pods = self.section::<PodKeys>();
+        let metrics = self.section::<MetricsKeys>();
         let containers = self.section::<ContainerKeys>();
+        let streaming = self.streaming();
         // Last: what no section took must be one of these.
         let root = std::mem::take(&mut self.root);
         let daemon = Reader::new("", self.text, root, &mut self.mistakes).section::<DaemonKeys>();
@@ -148,8 +152,22 @@ impl File<'_> {
             images: images?,
             network: network?,
             pods: pods?,
+            metrics: metrics?,
             containers: containers?,
+            streaming: streaming?,
         })
+    }
+
+    /// The one section in which keys have to go together.
+    fn streaming(&mut self) -> Option<StreamingKeys> {
+        let name = StreamingKeys::DECLARATION.name;
+        let line = self.root.get(name).map_or(0, |value| line(self.text, value.span().start));
+        let keys = self.section::<StreamingKeys>()?;
+        for (key, problem) in keys.problems() {
+            let (key, problem) = (format!("{name}.{key}"), problem.to_owned());
+            self.mistakes.push(Mistake { key, line, problem });
+        }
+        Some(keys)
     }
 
     fn section<S: Section>(&mut self) -> Option<S> {
@@ -241,6 +259,25 @@ mod tests {
     #[test]
     fn what_is_no_toml_is_reported_with_its_line() {
         assert_eq!(keys("instance = \"a\"\nroot = = 3\n")[0], (String::new(), 2));
+    }
+
+    #[test]
+    fn streams_leave_the_machine_only_with_a_certificate() {
+        for (text, expected) in [
+            ("address = \"0.0.0.0\"", Some("address")),
+            ("address = \"::1\"", None),
+            ("address = \"10.0.0.1\"\ntls_certificate = \"/c\"\ntls_key = \"/k\"", None),
+            ("tls_certificate = \"/c\"", Some("tls_key")),
+            ("tls_key = \"/k\"", Some("tls_certificate")),
+            ("tls_client_ca = \"/a\"", Some("tls_client_ca")),
+        ] {
+            let text = format!("instance = \"a\"\n[streaming]\n{text}\n");
+            let found = parse(&text).err().map(|mistakes| {
+                mistakes.into_iter().map(|mistake| (mistake.key, mistake.line)).collect::<Vec<_>>()
+            });
+            let expected = expected.map(|key| vec![(format!("streaming.{key}"), 2)]);
+            assert_eq!(found, expected, "{text}");
+        }
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use super::declare::section;
 use super::values::{
-    AbsolutePath, CgroupDriver, CgroupPath, LogFormat, LogLevel, Period, Program, Switch,
-    UnsetSeccomp,
+    AbsolutePath, CgroupDriver, CgroupPath, LogFormat, LogLevel, MetricsAddress, OldestTls,
+    OptionalPath, Period, Program, Switch, UnsetSeccomp,
 };
 use cringle_domain::id::InstanceId;
 use cringle_domain::security::CapabilitySet;
 use cringle_image::settings::RegistrySettings;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::path::Path;
 
 /// The whole configuration, a field for each section.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,8 +30,12 @@ pub(crate) struct Settings {
     pub(crate) network: NetworkKeys,
     /// Section `pods`.
     pub(crate) pods: PodKeys,
+    /// Section `metrics`.
+    pub(crate) metrics: MetricsKeys,
     /// Section `containers`.
     pub(crate) containers: ContainerKeys,
+    /// Section `streaming`.
+    pub(crate) streaming: StreamingKeys,
 }
 
 section! {
@@ -105,6 +111,10 @@ section! {
     NetworkKeys = "network" {
         /// Where the network's configuration is; it may change at any time.
         config_directory: AbsolutePath = r#""/etc/cni/net.d""#,
+        /// A template from which the network's configuration is made when the kubelet tells the pods' address ranges, unless
+        /// there is one of somebody else's; empty: none is made. Go's template syntax, of which {{.PodCIDR}},
+        /// {{range .PodCIDRRanges}}, {{range .Routes}} and, inside, {{if $index}} are understood.
+        conf_template: OptionalPath = r#""""#,
         /// Where plugins are.
         plugin_directories: Vec<AbsolutePath> = r#"["/opt/cni/bin"]"#,
         /// Where the results of attachments are kept.
@@ -133,6 +143,17 @@ section! {
 }
 
 section! {
+    /// Measurements.
+    MetricsKeys = "metrics" {
+        /// Where Prometheus can read them, at /metrics: "127.0.0.1:9090", or "unix:///run/cringle/metrics.sock", a
+        /// socket for root alone. Who connects is not asked who they are. Empty: nowhere.
+        address: MetricsAddress = r#""""#,
+        /// How often it is counted what containers wrote to their root file systems.
+        layer_interval: Period = r#""10s""#,
+    }
+}
+
+section! {
     /// Containers.
     ContainerKeys = "containers" {
         /// Mount root file systems so that a crash of the host may cost their last writes, and none waits for a disk.
@@ -143,5 +164,60 @@ section! {
 ]"#,
         /// What a container gets that names no seccomp profile: "unconfined" or "runtime-default".
         unset_seccomp: UnsetSeccomp = r#""unconfined""#,
+    }
+}
+
+section! {
+    /// Exec, attach and port-forward: the server that clients connect to with the URLs that the kubelet gets.
+    StreamingKeys = "streaming" {
+        /// Its address. The kubelet passes on what its clients send, so that the loopback address will do; another one is
+        /// refused without a certificate.
+        address: IpAddr = r#""127.0.0.1""#,
+        /// Its port; 0: any that is free.
+        port: u16 = "0",
+        /// File with its certificate chain, in PEM; empty: connections are not encrypted. It is read again when it changes.
+        tls_certificate: OptionalPath = r#""""#,
+        /// File with the certificate's key, in PEM.
+        tls_key: OptionalPath = r#""""#,
+        /// File with the certificates of those who sign for clients, in PEM; empty: clients need no certificate.
+        tls_client_ca: OptionalPath = r#""""#,
+        /// The oldest version of TLS that is spoken, "1.2" or "1.3".
+        tls_min_version: OldestTls = r#""1.2""#,
+        /// How long nothing may happen on a connection, pings included, until it is ended; "0s": it is never ended.
+        idle_timeout: Period = r#""4h""#,
+        /// How long a client may take to make its streams.
+        creation_timeout: Period = r#""30s""#,
+        /// URLs that may wait for their clients. Each is good once and for a minute.
+        max_waiting: NonZeroU16 = "1000",
+    }
+}
+
+impl StreamingKeys {
+    /// The files of the certificate and its key, if there are both.
+    pub(crate) fn certificate(&self) -> Option<(&Path, &Path)> {
+        self.tls_certificate.path().zip(self.tls_key.path())
+    }
+
+    /// Keys that do not go together, each with what is wrong with it.
+    pub(super) fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let certificate = self.tls_certificate.path().is_some();
+        let key = self.tls_key.path().is_some();
+        let authority = self.tls_client_ca.path().is_some();
+        [
+            (
+                !self.address.is_loopback() && !certificate && !key,
+                "address",
+                "is not a loopback address, which needs tls_certificate and tls_key",
+            ),
+            (certificate && !key, "tls_key", "is missing, but there is a tls_certificate"),
+            (key && !certificate, "tls_certificate", "is missing, but there is a tls_key"),
+            (
+                authority && !certificate && !key,
+                "tls_client_ca",
+                "needs tls_certificate and tls_key",
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(wrong, key, problem)| wrong.then_some((key, problem)))
     }
 }

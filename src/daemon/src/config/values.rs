@@ -1,6 +1,7 @@
 //! The types of the values, each with the only form that it may have.
 
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -26,6 +27,29 @@ impl TryFrom<PathBuf> for AbsolutePath {
         } else {
             Err(format!("\"{}\" is not an absolute path without \"..\"", path.display()))
         }
+    }
+}
+
+/// An absolute path, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "PathBuf")]
+pub(crate) struct OptionalPath(Option<AbsolutePath>);
+
+impl OptionalPath {
+    /// The path, if there is one.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.0.as_ref().map(AbsolutePath::as_path)
+    }
+}
+
+impl TryFrom<PathBuf> for OptionalPath {
+    type Error = String;
+
+    fn try_from(path: PathBuf) -> Result<Self, String> {
+        if path.as_os_str().is_empty() {
+            return Ok(Self(None));
+        }
+        AbsolutePath::try_from(path).map(|path| Self(Some(path)))
     }
 }
 
@@ -115,6 +139,37 @@ pub(crate) enum LogFormat {
     Text,
     /// A JSON object for each event.
     Json,
+}
+
+/// Where measurements can be read.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) enum MetricsAddress {
+    /// Nowhere.
+    Nowhere,
+    /// On this address and port.
+    Tcp(SocketAddr),
+    /// On this socket.
+    Unix(PathBuf),
+}
+
+impl TryFrom<String> for MetricsAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self::Nowhere);
+        }
+        if let Some(path) = text.strip_prefix("unix://") {
+            return AbsolutePath::try_from(PathBuf::from(path)).map(|path| Self::Unix(path.0));
+        }
+        let wrong = |_| {
+            format!(
+                "{text:?} is neither an address with a port nor \"unix://\" and an absolute path"
+            )
+        };
+        text.parse().map(Self::Tcp).map_err(wrong)
+    }
 }
 
 /// Where another program of ours is.
@@ -210,6 +265,17 @@ pub(crate) enum UnsetSeccomp {
     RuntimeDefault,
 }
 
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(crate) enum OldestTls {
+    /// 1.2.
+    #[serde(rename = "1.2")]
+    V12,
+    /// 1.3.
+    #[serde(rename = "1.3")]
+    V13,
+}
+
 fn split_unit(text: &str) -> Option<(u64, &str)> {
     let unit = text.find(|character: char| !character.is_ascii_digit())?;
     let (number, unit) = text.split_at(unit);
@@ -238,6 +304,18 @@ mod tests {
         parsed("/run/cringle").unwrap();
         for text in ["", "run", "/run/../etc", "./run"] {
             assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn metrics_are_read_nowhere_at_an_address_or_on_a_socket() {
+        let parsed = |text: &str| MetricsAddress::try_from(text.to_owned()).ok();
+        assert_eq!(parsed(""), Some(MetricsAddress::Nowhere));
+        let loopback = SocketAddr::from(([127, 0, 0, 1], 9090));
+        assert_eq!(parsed("127.0.0.1:9090"), Some(MetricsAddress::Tcp(loopback)));
+        assert_eq!(parsed("unix:///run/m.sock"), Some(MetricsAddress::Unix("/run/m.sock".into())));
+        for text in ["9090", ":9090", "localhost:9090", "unix://m.sock", "/run/m.sock"] {
+            assert_eq!(parsed(text), None, "{text}");
         }
     }
 

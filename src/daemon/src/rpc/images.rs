@@ -38,6 +38,16 @@ impl ImageRpc {
         found.iter().map(|image| convert::image_item(image)).collect()
     }
 
+    /// The image that a text means, if there is one.
+    fn found(&self, text: &str) -> Result<Option<Arc<Image>>, Status> {
+        let images = self.service.images();
+        let found = images.resolve(text);
+        if found.is_none() && images.is_ambiguous(text) {
+            return Err(failed(&ServiceError::AmbiguousId(text.to_owned())));
+        }
+        Ok(found)
+    }
+
     fn info_of(&self, image: &Image) -> Result<HashMap<String, String>, Status> {
         let images = self.service.images();
         let config = tokio::task::block_in_place(|| images.raw_config(&image.record));
@@ -45,7 +55,7 @@ impl ImageRpc {
             let action = format!("read the configuration of image {}", image.record.id);
             failed(&ServiceError::Images { action, source })
         })?;
-        Ok(super::verbose::image(image, &config))
+        Ok(super::verbose::image(&self.service, image, &config))
     }
 }
 
@@ -73,7 +83,7 @@ impl v1::image_service_server::ImageService for ImageRpc {
     ) -> Answer<v1::ImageStatusResponse> {
         let request = request.into_inner();
         let text = convert::image_text(request.image).map_err(|refusal| refused(&refusal))?;
-        let found = self.service.images().resolve(&text);
+        let found = self.found(&text)?;
         let info = match &found {
             Some(image) if request.verbose => self.info_of(image)?,
             Some(_) | None => HashMap::new(),
@@ -97,6 +107,8 @@ impl v1::image_service_server::ImageService for ImageRpc {
             convert::credentials(request.auth).map_err(|refusal| refused(&refusal))?;
         let pull = PullRequest { reference, credentials };
         let id = self.service.images().pull(&pull).await;
+        let image = id.as_ref().ok().and_then(|id| self.service.images().resolve(&id.to_string()));
+        self.service.note_pull(image.map(|image| image.record.size));
         let id = id.map_err(|error| failed(&ServiceError::Pull(error)))?;
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }
@@ -108,6 +120,8 @@ impl v1::image_service_server::ImageService for ImageRpc {
         let text =
             convert::image_text(request.into_inner().image).map_err(|refusal| refused(&refusal))?;
         Span::current().record("image", &text);
+        // Success would say that it is gone.
+        self.found(&text)?;
         let removed = self.service.images().remove(&text).await;
         removed.map_err(|source| {
             failed(&ServiceError::Images { action: format!("remove image \"{text}\""), source })
@@ -121,16 +135,16 @@ impl v1::image_service_server::ImageService for ImageRpc {
     ) -> Answer<v1::ImageFsInfoResponse> {
         let usage = self.service.images().usage();
         let mountpoint = usage.mountpoint.to_string_lossy().into_owned();
-        let filesystem = v1::FilesystemUsage {
+        let filesystem = |(bytes, inodes)| v1::FilesystemUsage {
             timestamp: self.clock.now().to_wire(),
-            fs_id: Some(v1::FilesystemIdentifier { mountpoint }),
-            used_bytes: Some(v1::UInt64Value { value: usage.bytes }),
-            inodes_used: Some(v1::UInt64Value { value: usage.inodes }),
+            fs_id: Some(v1::FilesystemIdentifier { mountpoint: mountpoint.clone() }),
+            used_bytes: Some(v1::UInt64Value { value: bytes }),
+            inodes_used: Some(v1::UInt64Value { value: inodes }),
         };
-        // Images and writable layers are below one root, so there is one file system.
+        // Both are below one root, so they have one mount point, by which the kubelet tells that it is one file system.
         Ok(Response::new(v1::ImageFsInfoResponse {
-            image_filesystems: vec![filesystem.clone()],
-            container_filesystems: vec![filesystem],
+            image_filesystems: vec![filesystem((usage.bytes, usage.inodes))],
+            container_filesystems: vec![filesystem(self.service.layers_usage())],
         }))
     }
 }

@@ -78,8 +78,9 @@ where
             let response = bounded(call, deadline).await;
             let elapsed = start.elapsed();
             let status = Status::from_header_map(response.headers());
-            if status.as_ref().is_none_or(|status| status.code() != Code::Unimplemented) {
-                latencies.note(&method, elapsed);
+            let code = status.as_ref().map_or(Code::Ok, Status::code);
+            if code != Code::Unimplemented {
+                latencies.note(&method, code, elapsed);
             }
             log(status.as_ref(), elapsed);
             Ok(response)

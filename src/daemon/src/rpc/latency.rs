@@ -1,23 +1,34 @@
-//! How long each method takes: a histogram for each, in memory.
+//! How long each method takes: a histogram for each method and outcome, in memory.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tonic::Code;
 
 /// Bucket `n` counts what took less than 2ⁿ microseconds; the last one counts the rest, from 134 seconds on.
 const BUCKETS: usize = 28;
 
-/// A histogram for each method.
-#[derive(Debug, Default)]
-pub(crate) struct Latencies {
-    methods: Mutex<BTreeMap<String, Histogram>>,
+/// What was called, and how that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    /// The method's name.
+    pub(crate) method: String,
+    /// The code of the answer.
+    pub(crate) code: Code,
 }
 
-/// How often a method took how long.
+/// A histogram for each method and code.
+#[derive(Debug, Default)]
+pub(crate) struct Latencies {
+    methods: Mutex<BTreeMap<String, Vec<(Code, Histogram)>>>,
+}
+
+/// How often something took how long.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Histogram {
+pub(crate) struct Histogram {
     buckets: [u64; BUCKETS],
+    sum: Duration,
 }
 
 /// What a histogram says: upper bounds, in microseconds.
@@ -31,30 +42,77 @@ pub(crate) struct Quantiles {
 
 impl Latencies {
     /// Notes one call.
-    pub(crate) fn note(&self, method: &str, elapsed: Duration) {
-        let mut methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
-        match methods.get_mut(method) {
-            Some(histogram) => histogram.note(elapsed),
+    pub(crate) fn note(&self, method: &str, code: Code, elapsed: Duration) {
+        let mut methods = self.lock();
+        if !methods.contains_key(method) {
+            methods.insert(method.to_owned(), Vec::new());
+        }
+        let Some(outcomes) = methods.get_mut(method) else { return };
+        match outcomes.iter_mut().find(|(known, _)| *known == code) {
+            Some((_, histogram)) => histogram.note(elapsed),
             None => {
                 let mut histogram = Histogram::default();
                 histogram.note(elapsed);
-                methods.insert(method.to_owned(), histogram);
+                outcomes.push((code, histogram));
             }
         }
     }
 
     /// The quantiles of each method that was called.
     pub(crate) fn quantiles(&self) -> BTreeMap<String, Quantiles> {
-        let methods = self.methods.lock().unwrap_or_else(PoisonError::into_inner);
-        methods.iter().map(|(name, histogram)| (name.clone(), histogram.quantiles())).collect()
+        let quantiles = |outcomes: &Vec<(Code, Histogram)>| {
+            let mut all = Histogram::default();
+            outcomes.iter().for_each(|(_, histogram)| all.add(histogram));
+            all.quantiles()
+        };
+        let methods = self.lock();
+        methods.iter().map(|(name, outcomes)| (name.clone(), quantiles(outcomes))).collect()
+    }
+
+    /// All histograms.
+    pub(crate) fn histograms(&self) -> Vec<(Call, Histogram)> {
+        let methods = self.lock();
+        let all = methods.iter().flat_map(|(method, outcomes)| {
+            outcomes.iter().map(|(code, histogram)| {
+                (Call { method: method.clone(), code: *code }, histogram.clone())
+            })
+        });
+        all.collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Vec<(Code, Histogram)>>> {
+        self.methods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Histogram {
+    /// All times together.
+    pub(crate) fn sum(&self) -> Duration {
+        self.sum
+    }
+
+    /// Upper bounds with how often it took less; none is the bound of all.
+    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
+        let mut seen = 0;
+        self.buckets.iter().enumerate().map(move |(bucket, count)| {
+            seen += count;
+            let bound = (bucket < BUCKETS - 1).then(|| Duration::from_micros(1 << bucket));
+            (bound, seen)
+        })
+    }
+
     fn note(&mut self, elapsed: Duration) {
         let microseconds = elapsed.as_micros();
         let bucket = (0..BUCKETS - 1).find(|bucket| microseconds < 1 << bucket);
         self.buckets[bucket.unwrap_or(BUCKETS - 1)] += 1;
+        self.sum += elapsed;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sum += other.sum;
+        for (own, more) in self.buckets.iter_mut().zip(other.buckets) {
+            *own += more;
+        }
     }
 
     fn quantiles(&self) -> Quantiles {
@@ -90,13 +148,18 @@ mod tests {
     fn quantiles_are_upper_bounds() {
         let latencies = Latencies::default();
         for _ in 0..99 {
-            latencies.note("Version", Duration::from_micros(100));
+            latencies.note("Version", Code::Ok, Duration::from_micros(100));
         }
-        latencies.note("Version", Duration::from_secs(1));
+        latencies.note("Version", Code::NotFound, Duration::from_secs(1));
         let expected =
             Quantiles { count: 100, half_within: 128, most_within: 128, all_within: 1 << 20 };
         assert_eq!(latencies.quantiles()["Version"], expected);
-        latencies.note("Slow", Duration::from_secs(10_000));
+        latencies.note("Slow", Code::Ok, Duration::from_secs(10_000));
         assert_eq!(latencies.quantiles()["Slow"].all_within, 1 << (BUCKETS - 1));
+        let all = latencies.histograms();
+        let (call, histogram) = &all[2];
+        assert_eq!(*call, Call { method: "Version".to_owned(), code: Code::NotFound });
+        assert_eq!(histogram.sum(), Duration::from_secs(1));
+        assert_eq!(histogram.cumulative().last(), Some((None, 1)));
     }
 }

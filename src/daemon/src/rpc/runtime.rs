@@ -3,7 +3,9 @@
 use super::convert;
 use super::latency::Latencies;
 use super::parts::in_parts;
-use super::status::{failed, refused};
+use super::stats::StatsRpc;
+use super::status::{failed, network_not_generated, refused};
+use super::streaming::StreamingRpc;
 use cringle_proto_cri::v1;
 use cringle_service::Service;
 use std::collections::HashMap;
@@ -20,14 +22,22 @@ pub(crate) struct RuntimeRpc {
     latencies: Arc<Latencies>,
     /// The daemon's paths, as JSON for tools.
     config: String,
+    streaming: StreamingRpc,
+    stats: StatsRpc,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl RuntimeRpc {
     /// RuntimeService of these use cases.
-    pub(crate) fn new(service: Arc<Service>, latencies: Arc<Latencies>, config: String) -> Self {
-        Self { service, latencies, config }
+    pub(crate) fn new(
+        service: Arc<Service>,
+        latencies: Arc<Latencies>,
+        config: String,
+        streaming: StreamingRpc,
+    ) -> Self {
+        let stats = StatsRpc::new(Arc::clone(&service));
+        Self { service, latencies, config, streaming, stats }
     }
 
     fn condition(ready: Result<(), (String, String)>, kind: &str) -> v1::RuntimeCondition {
@@ -40,8 +50,8 @@ impl RuntimeRpc {
         &self,
         filter: Option<v1::PodSandboxFilter>,
     ) -> Result<Vec<v1::PodSandbox>, Status> {
-        let passes = convert::pod_filter(filter).map_err(|refusal| refused(&refusal))?;
-        let pods = self.service.pods();
+        let (id, passes) = convert::pod_filter(filter).map_err(|refusal| refused(&refusal))?;
+        let pods = self.service.pods_of(&id).map_err(|error| failed(&error))?;
         Ok(pods.iter().filter(|pod| passes(pod)).map(|pod| convert::pod_item(pod)).collect())
     }
 
@@ -49,8 +59,9 @@ impl RuntimeRpc {
         &self,
         filter: Option<v1::ContainerFilter>,
     ) -> Result<Vec<v1::Container>, Status> {
-        let passes = convert::container_filter(filter).map_err(|refusal| refused(&refusal))?;
-        let containers = self.service.containers();
+        let filter = convert::container_filter(filter).map_err(|refusal| refused(&refusal))?;
+        let ((id, pod), passes) = filter;
+        let containers = self.service.containers_in(&id, &pod).map_err(|error| failed(&error))?;
         let passing = containers.iter().filter(|container| passes(container));
         Ok(passing.map(|container| convert::container_item(container)).collect())
     }
@@ -78,16 +89,16 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
     async fn status(&self, request: Request<v1::StatusRequest>) -> Answer<v1::StatusResponse> {
         let network = self.service.network().probe().await;
         let network = network.map_err(|not_ready| (not_ready.reason.to_owned(), not_ready.message));
-        let mut info = HashMap::new();
-        if request.into_inner().verbose {
-            info.insert("config".to_owned(), self.config.clone());
-            info.insert("latency".to_owned(), super::verbose::json(&self.latencies.quantiles()));
-        }
+        let info = if request.into_inner().verbose {
+            super::verbose::status(&self.service, &self.latencies, &self.config)
+        } else {
+            HashMap::new()
+        };
         let handler = |name: &str| v1::RuntimeHandler {
             name: name.to_owned(),
             features: Some(v1::RuntimeHandlerFeatures {
                 recursive_read_only_mounts: true,
-                user_namespaces: false,
+                user_namespaces: self.service.user_namespaces().is_ok(),
             }),
         };
         Ok(Response::new(v1::StatusResponse {
@@ -102,7 +113,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
             features: Some(v1::RuntimeFeatures {
                 supplemental_groups_policy: true,
                 user_namespaces_host_network: false,
-                mount_options: false,
+                mount_options: true,
             }),
         }))
     }
@@ -116,14 +127,20 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         Ok(Response::new(v1::RuntimeConfigResponse { linux: Some(linux) }))
     }
 
-    /// Addresses of pods are the business of the network's configuration, which the kubelet does not write.
+    /// Without a template the addresses of pods are the business of whoever writes the network's configuration; then this
+    /// has no effect, as runtimes may have it.
     async fn update_runtime_config(
         &self,
         request: Request<v1::UpdateRuntimeConfigRequest>,
     ) -> Answer<v1::UpdateRuntimeConfigResponse> {
         let network = request.into_inner().runtime_config.and_then(|config| config.network_config);
-        let pod_cidr = network.map(|network| network.pod_cidr).unwrap_or_default();
-        tracing::info!(pod_cidr, "the kubelet's address range was taken note of");
+        let ranges = network.map(|network| network.pod_cidr).unwrap_or_default();
+        let ranges = convert::pod_ranges(&ranges).map_err(|refusal| refused(&refusal))?;
+        if !ranges.is_empty() {
+            let done = tokio::task::block_in_place(|| self.service.network().use_ranges(&ranges));
+            let done = done.map_err(|error| network_not_generated(&error))?;
+            tracing::info!(?ranges, ?done, "address ranges of pods");
+        }
         Ok(Response::new(v1::UpdateRuntimeConfigResponse {}))
     }
 
@@ -162,13 +179,18 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
     ) -> Answer<v1::PodSandboxStatusResponse> {
         let request = request.into_inner();
         Span::current().record("pod", &request.pod_sandbox_id);
-        let record = self.service.pod(&request.pod_sandbox_id).map_err(|error| failed(&error))?;
-        let info = if request.verbose { super::verbose::pod(&record) } else { HashMap::new() };
+        let moment = self.service.pod_moment(&request.pod_sandbox_id);
+        let (record, moment) = moment.map_err(|error| failed(&error))?;
+        let info = if request.verbose {
+            super::verbose::pod(&self.service, &record)
+        } else {
+            HashMap::new()
+        };
         Ok(Response::new(v1::PodSandboxStatusResponse {
             status: Some(convert::pod_status(&record)),
             info,
-            containers_statuses: Vec::new(),
-            timestamp: 0,
+            containers_statuses: super::events::statuses(&moment),
+            timestamp: moment.at.to_wire(),
         }))
     }
 
@@ -242,7 +264,7 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         let status = self.container_status_of(&request.container_id)?;
         let info = if request.verbose {
             let record = self.service.container(&status.id).map_err(|error| failed(&error))?;
-            super::verbose::container(&record)
+            super::verbose::container(&self.service, &record)
         } else {
             HashMap::new()
         };
@@ -291,6 +313,34 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         Ok(Response::new(v1::ReopenContainerLogResponse {}))
     }
 
+    async fn get_container_events(
+        &self,
+        _: Request<v1::GetEventsRequest>,
+    ) -> Answer<BoxStream<v1::ContainerEventResponse>> {
+        Ok(Response::new(super::events::stream(self.service.subscribe())))
+    }
+
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Answer<v1::ExecResponse> {
+        let request = request.into_inner();
+        Span::current().record("container", &request.container_id);
+        self.streaming.exec(request)
+    }
+
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Answer<v1::AttachResponse> {
+        let request = request.into_inner();
+        Span::current().record("container", &request.container_id);
+        self.streaming.attach(request)
+    }
+
+    async fn port_forward(
+        &self,
+        request: Request<v1::PortForwardRequest>,
+    ) -> Answer<v1::PortForwardResponse> {
+        let request = request.into_inner();
+        Span::current().record("pod", &request.pod_sandbox_id);
+        self.streaming.port_forward(request)
+    }
+
     async fn exec_sync(
         &self,
         request: Request<v1::ExecSyncRequest>,
@@ -305,5 +355,70 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
             stderr: output.stderr,
             exit_code: output.exit_code,
         }))
+    }
+
+    async fn container_stats(
+        &self,
+        request: Request<v1::ContainerStatsRequest>,
+    ) -> Answer<v1::ContainerStatsResponse> {
+        Span::current().record("container", &request.get_ref().container_id);
+        self.stats.container(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_container_stats(
+        &self,
+        request: Request<v1::ListContainerStatsRequest>,
+    ) -> Answer<v1::ListContainerStatsResponse> {
+        self.stats.containers(request.into_inner().filter).await.map(Response::new)
+    }
+
+    async fn stream_container_stats(
+        &self,
+        request: Request<v1::StreamContainerStatsRequest>,
+    ) -> Answer<BoxStream<v1::StreamContainerStatsResponse>> {
+        self.stats.stream_containers(request.into_inner().filter).await.map(Response::new)
+    }
+
+    async fn pod_sandbox_stats(
+        &self,
+        request: Request<v1::PodSandboxStatsRequest>,
+    ) -> Answer<v1::PodSandboxStatsResponse> {
+        Span::current().record("pod", &request.get_ref().pod_sandbox_id);
+        self.stats.pod(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_pod_sandbox_stats(
+        &self,
+        request: Request<v1::ListPodSandboxStatsRequest>,
+    ) -> Answer<v1::ListPodSandboxStatsResponse> {
+        self.stats.pods(request.into_inner().filter).await.map(Response::new)
+    }
+
+    async fn stream_pod_sandbox_stats(
+        &self,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
+    ) -> Answer<BoxStream<v1::StreamPodSandboxStatsResponse>> {
+        self.stats.stream_pods(request.into_inner().filter).await.map(Response::new)
+    }
+
+    async fn list_metric_descriptors(
+        &self,
+        _: Request<v1::ListMetricDescriptorsRequest>,
+    ) -> Answer<v1::ListMetricDescriptorsResponse> {
+        Ok(Response::new(StatsRpc::descriptors()))
+    }
+
+    async fn list_pod_sandbox_metrics(
+        &self,
+        _: Request<v1::ListPodSandboxMetricsRequest>,
+    ) -> Answer<v1::ListPodSandboxMetricsResponse> {
+        Ok(Response::new(self.stats.metrics().await))
+    }
+
+    async fn stream_pod_sandbox_metrics(
+        &self,
+        _: Request<v1::StreamPodSandboxMetricsRequest>,
+    ) -> Answer<BoxStream<v1::StreamPodSandboxMetricsResponse>> {
+        Ok(Response::new(self.stats.stream_metrics().await))
     }
 }

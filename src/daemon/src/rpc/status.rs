@@ -7,10 +7,13 @@
 mod image;
 
 use cringle_domain::refusal::Refusal;
+use cringle_network::GenerateError;
 use cringle_proto_shim::control::FailureKind;
 use cringle_service::ServiceError;
 use cringle_service::bundle::BundleError;
+use cringle_service::events::Ended;
 use cringle_service::supervisor::{ExecError, SupervisorError};
+use cringle_streaming::TokenError;
 use rustix::io::Errno;
 use std::any::Any;
 use std::error::Error as StdError;
@@ -42,12 +45,46 @@ pub(super) fn panicked(panic: &(dyn Any + Send)) -> Status {
     Status::internal(format!("internal error: a task panicked: {text}"))
 }
 
+/// The status of a network configuration that could not be made.
+pub(super) fn network_not_generated(error: &GenerateError) -> Status {
+    let code = match error {
+        GenerateError::Read { .. } | GenerateError::Fill { .. } | GenerateError::Use { .. } => {
+            Code::FailedPrecondition
+        }
+        GenerateError::Write { .. } if is_exhausted(error) => Code::ResourceExhausted,
+        GenerateError::Write { .. } => Code::Internal,
+    };
+    Status::new(code, line(error))
+}
+
+/// The status that a stream of events ends with. Either way the client has to look at the lists and subscribe again.
+pub(super) fn events_ended(ended: Ended) -> Status {
+    match ended {
+        Ended::FellBehind(count) => {
+            Status::resource_exhausted(format!("the reader of events fell behind by {count}"))
+        }
+        Ended::Closed => Status::unavailable("the runtime ends"),
+    }
+}
+
+/// The status of a request for a URL for which there is no room.
+pub(super) fn not_kept(error: &TokenError) -> Status {
+    let code = match error {
+        TokenError::Full { .. } => Code::ResourceExhausted,
+        TokenError::Random(_) => Code::Internal,
+    };
+    Status::new(code, line(error))
+}
+
 fn code(error: &ServiceError) -> Code {
     match error {
         ServiceError::Refused(refusal) => refusal_code(refusal),
         ServiceError::NoSuchPod(_)
         | ServiceError::NoSuchContainer(_)
-        | ServiceError::NoSuchImage(_) => Code::NotFound,
+        | ServiceError::NoSuchImage(_)
+        | ServiceError::NoSuchVolumeImage(_) => Code::NotFound,
+        ServiceError::VolumeOfImage { .. } => Code::InvalidArgument,
+        ServiceError::NoUserNamespaces(_) => Code::Unimplemented,
         ServiceError::AmbiguousId(_) => Code::InvalidArgument,
         ServiceError::PodExists { .. } | ServiceError::ContainerExists { .. } => {
             Code::AlreadyExists
@@ -60,15 +97,17 @@ fn code(error: &ServiceError) -> Code {
         ServiceError::NetworkPlan(_) => Code::Unavailable,
         ServiceError::Pull(error) => image::code(error),
         ServiceError::Bundle(error) => bundle_code(error),
-        ServiceError::Supervisor { source, .. } | ServiceError::Start { source, .. } => {
-            supervisor_code(source)
-        }
+        ServiceError::Supervisor { source, .. }
+        | ServiceError::Start { source, .. }
+        | ServiceError::Attach { source, .. } => supervisor_code(source),
+        ServiceError::Forward { .. } => Code::Unavailable,
         ServiceError::Exec { source, .. } => exec_code(source),
         ServiceError::Joined(error) => code(error),
         ServiceError::Record { .. }
         | ServiceError::File { .. }
         | ServiceError::Holds(_)
         | ServiceError::Namespaces { .. }
+        | ServiceError::OwnUsers { .. }
         | ServiceError::Kernel { .. }
         | ServiceError::Cgroup(_)
         | ServiceError::Network(_)
@@ -102,6 +141,7 @@ fn supervisor_code(error: &SupervisorError) -> Code {
         SupervisorError::LoadProgram { .. }
         | SupervisorError::Bundle { .. }
         | SupervisorError::Socket(_)
+        | SupervisorError::Streams(_)
         | SupervisorError::Spawn(_)
         | SupervisorError::Process(_)
         | SupervisorError::Encode(_)
@@ -117,6 +157,7 @@ fn exec_code(error: &ExecError) -> Code {
     match error {
         // What the kubelet takes for a probe that timed out.
         ExecError::TimedOut => Code::DeadlineExceeded,
+        ExecError::NoRoom => Code::ResourceExhausted,
         ExecError::NotExecuted { kind, .. } => failure_code(*kind),
         ExecError::Supervisor(error) => supervisor_code(error),
     }
@@ -136,6 +177,9 @@ fn failure_code(kind: FailureKind) -> Code {
 fn prefix(error: &ServiceError) -> Option<&'static str> {
     if let ServiceError::Joined(error) = error {
         return prefix(error);
+    }
+    if let ServiceError::NoSuchVolumeImage(_) | ServiceError::VolumeOfImage { .. } = error {
+        return Some("ImageVolumeMountFailed");
     }
     if let ServiceError::Pull(error) = error { image::prefix(error) } else { None }
 }
@@ -187,6 +231,8 @@ mod tests {
             (ServiceError::NoSuchPod(text()), Code::NotFound),
             (ServiceError::NoSuchContainer(text()), Code::NotFound),
             (ServiceError::NoSuchImage(text()), Code::NotFound),
+            (ServiceError::NoSuchVolumeImage(text()), Code::NotFound),
+            (ServiceError::NoUserNamespaces(text()), Code::Unimplemented),
             (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
             (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
             (ServiceError::Busy(text()), Code::Aborted),

@@ -45,6 +45,7 @@ fn container(phase: ContainerPhase) -> ContainerRecord {
         spec: spec(),
         image: digest,
         image_reference: String::new(),
+        image_volumes: Vec::new(),
         layers: Vec::new(),
         identity: Identity::default(),
         stop_signal: Signal::TERM,

@@ -2,13 +2,14 @@
 //! client's mounts, which take the place of any of them.
 
 use super::ContainerInput;
-use crate::mounts::{self, Access, MountRequest, Propagation};
-use crate::namespaces::Sharing;
-use crate::plan::{Identity, MountSource, PlannedMount, Restrictions, VolumeDirectory};
+use crate::mounts::{self, Access, MountRequest, Propagation, Restriction, Restrictions};
+use crate::namespaces::{PodUsers, Sharing};
+use crate::plan::{Identity, MountSource, PlannedMount, VolumeDirectory};
 use crate::refusal::Refusal;
 use crate::security::Privilege;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::slice;
 
 /// Mounts, and what they need.
 pub(super) struct Mounts {
@@ -21,6 +22,7 @@ pub(super) struct Mounts {
 pub(super) fn plan(input: &ContainerInput<'_>, owner: &Identity) -> Result<Mounts, Refusal> {
     let requests =
         input.spec.mounts.iter().map(MountRequest::checked).collect::<Result<Vec<_>, _>>()?;
+    refuse_propagation_out(input, &requests)?;
     let taken: HashSet<&Path> =
         requests.iter().map(|request| request.container_path.as_path()).collect();
     let volumes = volumes(input, &taken, owner)?;
@@ -37,7 +39,10 @@ pub(super) fn plan(input: &ContainerInput<'_>, owner: &Identity) -> Result<Mount
         mount(&volume.target, MountSource::Path(volume.directory.clone()), Access::ReadWrite)
     }));
     let propagation = widest(&requests);
-    mounts.extend(requests.into_iter().map(of_client));
+    let mut images = input.image_volumes.iter();
+    for request in requests {
+        mounts.push(of_client(request, input, &mut images)?);
+    }
     // Parents first, so that no mount covers another; the order is kept among mounts of the same depth.
     mounts.sort_by_key(|mount| mount.target.components().count());
     Ok(Mounts { mounts, volumes, propagation })
@@ -48,6 +53,11 @@ fn filesystems(input: &ContainerInput<'_>) -> Vec<PlannedMount> {
         Privilege::Privileged => Access::ReadWrite,
         Privilege::Ordinary => Access::ReadOnly,
     };
+    // The groups of processes are the host's, whatever root of a user namespace may do otherwise.
+    let cgroups = match input.pod.namespaces.users {
+        PodUsers::Node => kernel,
+        PodUsers::Pod(_) => Access::ReadOnly,
+    };
     // A sysfs shows the network devices of the namespace it is mounted in. With the host's network the host's own is
     // right, and mounting another would be the same file system anyway.
     let sysfs = match input.pod.namespaces.network {
@@ -56,13 +66,13 @@ fn filesystems(input: &ContainerInput<'_>) -> Vec<PlannedMount> {
     };
     let shared_memory = MountSource::Path(input.places.shared_memory.clone());
     [
-        ("/proc", MountSource::Proc, Access::ReadWrite, Restrictions::All),
-        ("/dev", MountSource::Dev, Access::ReadWrite, Restrictions::NoSetuid),
-        ("/sys", sysfs, kernel, Restrictions::All),
-        ("/dev/pts", MountSource::Devpts, Access::ReadWrite, Restrictions::NoSetuidNoPrograms),
-        ("/dev/mqueue", MountSource::Mqueue, Access::ReadWrite, Restrictions::All),
-        ("/dev/shm", shared_memory, Access::ReadWrite, Restrictions::All),
-        ("/sys/fs/cgroup", MountSource::Cgroup, kernel, Restrictions::All),
+        ("/proc", MountSource::Proc, Access::ReadWrite, Restrictions::ALL),
+        ("/dev", MountSource::Dev, Access::ReadWrite, Restrictions::NO_SETUID),
+        ("/sys", sysfs, kernel, Restrictions::ALL),
+        ("/dev/pts", MountSource::Devpts, Access::ReadWrite, Restrictions::NO_SETUID_NO_PROGRAMS),
+        ("/dev/mqueue", MountSource::Mqueue, Access::ReadWrite, Restrictions::ALL),
+        ("/dev/shm", shared_memory, Access::ReadWrite, Restrictions::ALL),
+        ("/sys/fs/cgroup", MountSource::Cgroup, cgroups, Restrictions::ALL),
     ]
     .into_iter()
     .map(|(target, source, access, restrictions)| PlannedMount {
@@ -84,7 +94,7 @@ fn files_of_pod<'a>(input: &ContainerInput<'a>) -> impl Iterator<Item = PlannedM
     ]
     .into_iter()
     .map(move |(target, file)| PlannedMount {
-        restrictions: Restrictions::All,
+        restrictions: Restrictions::ALL,
         ..mount(Path::new(target), MountSource::Path(file.clone()), access)
     })
 }
@@ -114,14 +124,15 @@ fn volumes(
     if !input.spec.security.readonly_rootfs {
         return Ok(vec![]);
     }
+    let (user, group) = on_host(input.pod.namespaces.users, owner);
     Ok(targets
         .into_iter()
         .enumerate()
         .map(|(index, target)| VolumeDirectory {
             directory: input.places.volumes.join(index.to_string()),
             target,
-            user: owner.user,
-            group: owner.group,
+            user,
+            group,
         })
         .collect())
 }
@@ -129,13 +140,59 @@ fn volumes(
 /// Where an image may not have volumes: labels, limits and devices are written there (CVE-2019-16884).
 const RESERVED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
-fn of_client(request: MountRequest) -> PlannedMount {
-    PlannedMount {
+/// The host's ids for the owner; it was looked at before that they are mapped.
+fn on_host(users: PodUsers, owner: &Identity) -> (u32, u32) {
+    let Some(mapping) = users.mapping() else { return (owner.user, owner.group) };
+    let user = mapping.users.of_host(owner.user).unwrap_or(mapping.users.first());
+    (user, mapping.groups.of_host(owner.group).unwrap_or(mapping.groups.first()))
+}
+
+fn of_client(
+    request: MountRequest,
+    input: &ContainerInput<'_>,
+    images: &mut slice::Iter<'_, Vec<PathBuf>>,
+) -> Result<PlannedMount, Refusal> {
+    let Some(volume) = request.image else {
+        return Ok(PlannedMount {
+            target: request.container_path,
+            source: MountSource::Tree(request.host_path),
+            access: request.access,
+            propagation: request.propagation,
+            restrictions: request.restrictions,
+            mapping: request.mapping,
+        });
+    };
+    let layers = images.next().cloned().ok_or_else(|| {
+        Refusal::invalid("mounts.image", format!("\"{}\" was not found", volume.image.reference))
+    })?;
+    Ok(PlannedMount {
         target: request.container_path,
-        source: MountSource::Tree(request.host_path),
+        source: MountSource::Image { layers, sub_path: volume.sub_path },
         access: request.access,
-        propagation: request.propagation,
-        restrictions: Restrictions::None,
+        propagation: Propagation::Private,
+        // Programs of it may be run; what they may do is the container's.
+        restrictions: (request.restrictions)
+            .with(Restriction::NoSetuid)
+            .with(Restriction::NoDevices),
+        mapping: request.mapping.or(input.pod.namespaces.users.mapping()),
+    })
+}
+
+/// Mounts of a container with users of its own never reach the host.
+fn refuse_propagation_out(
+    input: &ContainerInput<'_>,
+    requests: &[MountRequest],
+) -> Result<(), Refusal> {
+    let out = requests.iter().find(|request| request.propagation == Propagation::Bidirectional);
+    match (input.pod.namespaces.users, out) {
+        (PodUsers::Pod(_), Some(request)) => Err(Refusal::invalid(
+            "mounts.propagation",
+            format!(
+                "{:?} can't be bidirectional in a user namespace of the pod's own",
+                request.container_path
+            ),
+        )),
+        (PodUsers::Pod(_), None) | (PodUsers::Node, _) => Ok(()),
     }
 }
 
@@ -156,7 +213,8 @@ fn mount(target: &Path, source: MountSource, access: Access) -> PlannedMount {
         source,
         access,
         propagation: Propagation::Private,
-        restrictions: Restrictions::None,
+        restrictions: Restrictions::NONE,
+        mapping: None,
     }
 }
 

@@ -1,8 +1,8 @@
 //! Whose namespaces the container uses: the pod's, the host's, or new ones.
 
 use super::Places;
-use crate::namespaces::{ContainerPid, PodPid, Sharing};
-use crate::plan::{NamespaceChoice, PlannedNamespaces};
+use crate::namespaces::{ContainerPid, PodPid, PodUsers, Sharing};
+use crate::plan::{NamespaceChoice, PlannedNamespaces, PlannedUsers};
 use crate::refusal::Refusal;
 use crate::spec::{ContainerSpec, PodSpec};
 use std::path::PathBuf;
@@ -19,7 +19,27 @@ pub(super) fn plan(
         // A name of its own for a pod that is the host on the network would only mislead.
         uts: of_pod(network, places.uts.as_ref(), "uts")?,
         pid: pid(pod, spec, places)?,
+        users: users(pod, spec, places)?,
     })
+}
+
+fn users(
+    pod: &PodSpec,
+    spec: &ContainerSpec,
+    places: &Places,
+) -> Result<Option<PlannedUsers>, Refusal> {
+    if spec.security.users.is_some_and(|expected| expected != pod.namespaces.users) {
+        return Err(Refusal::invalid(
+            "linux.security_context.namespace_options.userns_options",
+            "is not what the pod has",
+        ));
+    }
+    let Some(mapping) = pod.namespaces.users.mapping() else { return Ok(None) };
+    match &places.users {
+        Some(namespace) => Ok(Some(PlannedUsers { namespace: namespace.clone(), mapping })),
+        // Never the host's in its stead.
+        None => Err(Refusal::WrongState("the user namespace to join is gone".to_owned())),
+    }
 }
 
 fn of_pod(
@@ -41,6 +61,12 @@ fn joined(place: Option<&PathBuf>, name: &str) -> Result<NamespaceChoice, Refusa
 }
 
 fn pid(pod: &PodSpec, spec: &ContainerSpec, places: &Places) -> Result<NamespaceChoice, Refusal> {
+    if spec.security.pid == ContainerPid::Node && pod.namespaces.users != PodUsers::Node {
+        return Err(Refusal::invalid(
+            "linux.security_context.namespace_options.pid",
+            "NODE is not possible with a user namespace of the pod's own",
+        ));
+    }
     match (&spec.security.pid, pod.namespaces.pid) {
         (ContainerPid::Container, _) => Ok(NamespaceChoice::New),
         (ContainerPid::Node, _) | (ContainerPid::Pod, PodPid::Node) => Ok(NamespaceChoice::Host),
@@ -63,7 +89,7 @@ mod tests {
     use super::super::tests::{container, places, pod};
     use super::*;
     use crate::id::ContainerId;
-    use crate::namespaces::PodNamespaces;
+    use crate::namespaces::{IdMapping, IdRange, PodNamespaces};
 
     fn planned(namespaces: PodNamespaces, pid: ContainerPid) -> Result<PlannedNamespaces, Refusal> {
         let pod = PodSpec { namespaces, ..pod() };
@@ -72,8 +98,12 @@ mod tests {
         plan(&pod, &spec, &places())
     }
 
-    const OWN: PodNamespaces =
-        PodNamespaces { network: Sharing::Pod, ipc: Sharing::Pod, pid: PodPid::Container };
+    const OWN: PodNamespaces = PodNamespaces {
+        network: Sharing::Pod,
+        ipc: Sharing::Pod,
+        pid: PodPid::Container,
+        users: PodUsers::Node,
+    };
 
     #[test]
     fn a_container_joins_the_pods_namespaces() {
@@ -86,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_pod_on_the_nodes_network_has_the_nodes_name() {
-        let host = PodNamespaces { network: Sharing::Node, ipc: Sharing::Node, pid: PodPid::Node };
+        let host =
+            PodNamespaces { network: Sharing::Node, ipc: Sharing::Node, pid: PodPid::Node, ..OWN };
         let planned = planned(host, ContainerPid::Pod).unwrap();
         assert_eq!(planned.network, NamespaceChoice::Host);
         assert_eq!(planned.ipc, NamespaceChoice::Host);
@@ -99,6 +130,25 @@ mod tests {
         let gone = Places { network: None, ..places() };
         let pod = PodSpec { namespaces: OWN, ..pod() };
         assert!(matches!(plan(&pod, &container(), &gone), Err(Refusal::WrongState(_))));
+    }
+
+    #[test]
+    fn users_of_the_pods_own_are_joined_and_never_see_the_hosts_processes() {
+        let range = IdRange::new(100_000, 65536).unwrap();
+        let mapping = IdMapping { users: range, groups: range };
+        let namespaces = PodNamespaces { users: PodUsers::Pod(mapping), ..OWN };
+        let joined = planned(namespaces, ContainerPid::Container).unwrap().users;
+        assert_eq!(joined, Some(PlannedUsers { namespace: "/pins/user".into(), mapping }));
+        planned(namespaces, ContainerPid::Node).unwrap_err();
+        let gone = Places { users: None, ..places() };
+        let pod = PodSpec { namespaces, ..pod() };
+        assert!(matches!(plan(&pod, &container(), &gone), Err(Refusal::WrongState(_))));
+        assert_eq!(planned(OWN, ContainerPid::Container).unwrap().users, None);
+        for (expected, allowed) in [(namespaces.users, true), (PodUsers::Node, false)] {
+            let mut spec = container();
+            spec.security.users = Some(expected);
+            assert_eq!(plan(&pod, &spec, &places()).is_ok(), allowed, "{expected:?}");
+        }
     }
 
     #[test]

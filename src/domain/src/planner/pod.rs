@@ -27,6 +27,7 @@ pub fn plan_pod(
     host: &HostFiles<'_>,
     settings: &PlanSettings,
 ) -> Result<PodPlan, Refusal> {
+    pod.namespaces.checked()?;
     for (name, value) in &pod.sysctls {
         sysctl::check(name, value, &pod.namespaces)?;
     }
@@ -67,7 +68,10 @@ fn sysctls(pod: &PodSpec, settings: &PlanSettings) -> BTreeMap<String, String> {
             sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
         }
         if settings.unprivileged_ping {
-            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+            // All groups there are; the kernel takes none that a user namespace does not map.
+            let mapping = pod.namespaces.users.mapping();
+            let last = mapping.map_or(2_147_483_647, |mapping| mapping.groups.length() - 1);
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
         }
     }
     sysctls.extend(pod.sysctls.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -78,7 +82,7 @@ fn sysctls(pod: &PodSpec, settings: &PlanSettings) -> BTreeMap<String, String> {
 mod tests {
     use super::super::tests::pod;
     use super::*;
-    use crate::namespaces::PodNamespaces;
+    use crate::namespaces::{IdMapping, IdRange, PodNamespaces, PodUsers};
     use crate::spec::DnsConfig;
 
     const HOST: HostFiles<'static> =
@@ -95,6 +99,20 @@ mod tests {
         assert_eq!(plan.resolv_conf, HOST.resolv_conf);
         assert_eq!(plan.cgroup_parent, PlanSettings::default().cgroup_parent);
         assert_eq!(plan.sysctls.len(), 2);
+    }
+
+    #[test]
+    fn every_group_that_a_pod_has_may_ping_and_no_other_is_named() {
+        let range = |length| IdRange::new(100_000, length).unwrap();
+        let mapping = IdMapping { users: range(65536), groups: range(65536) };
+        let namespaces =
+            PodNamespaces { users: PodUsers::Pod(mapping), ..PodNamespaces::default() };
+        for (namespaces, groups) in
+            [(PodNamespaces::default(), "0 2147483647"), (namespaces, "0 65535")]
+        {
+            let plan = planned(&PodSpec { namespaces, ..pod() }).unwrap();
+            assert_eq!(plan.sysctls["net.ipv4.ping_group_range"], groups);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mounts::Propagation;
-use crate::namespaces::{ContainerPid, PodNamespaces, PodPid, Sharing};
+use crate::namespaces::{ContainerPid, PodNamespaces, PodPid, PodUsers, Sharing};
 use crate::plan::{NamespaceChoice, PlannedSeccomp};
 use crate::resources::Resources;
 use crate::security::{ContainerSecurity, PodSecurity};
@@ -29,6 +29,7 @@ pub(super) fn pod() -> PodSpec {
             network: Sharing::Pod,
             ipc: Sharing::Pod,
             pid: PodPid::Container,
+            users: PodUsers::Node,
         },
         security: PodSecurity::default(),
         runtime_handler: String::new(),
@@ -70,6 +71,7 @@ pub(super) fn places() -> Places {
         network: Some("/pins/net".into()),
         ipc: Some("/pins/ipc".into()),
         uts: Some("/pins/uts".into()),
+        users: Some("/pins/user".into()),
         pid: Some("/pins/pid".into()),
         hostname: "web-0".to_owned(),
         hostname_file: "/pods/p/hostname".into(),
@@ -90,6 +92,7 @@ pub(super) struct Case {
     pub(super) settings: PlanSettings,
     pub(super) places: Places,
     pub(super) requested_devices: Vec<Vec<HostDevice>>,
+    pub(super) image_volumes: Vec<Vec<PathBuf>>,
     pub(super) host_devices: Vec<HostDevice>,
 }
 
@@ -107,6 +110,7 @@ impl Default for Case {
             settings: PlanSettings::default(),
             places: places(),
             requested_devices: vec![],
+            image_volumes: vec![],
             host_devices: vec![],
         }
     }
@@ -130,6 +134,7 @@ impl Case {
             settings: &self.settings,
             places: &self.places,
             requested_devices: &self.requested_devices,
+            image_volumes: &self.image_volumes,
             host_devices: &self.host_devices,
         }
     }

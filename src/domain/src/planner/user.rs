@@ -1,6 +1,7 @@
 //! Who the process is: the request over the image, names explained by the image's account files.
 
 use super::Accounts;
+use crate::namespaces::IdMapping;
 use crate::plan::Identity;
 use crate::refusal::Refusal;
 use crate::security::user::{Account, parse_id, parse_user, parse_user_and_group};
@@ -76,6 +77,27 @@ pub(super) fn resolve(
         identity: Identity { user, group, groups: groups.into_iter().collect() },
         home: home.to_owned(),
     })
+}
+
+/// Who is nobody on the host can't be anybody inside.
+///
+/// # Errors
+/// Invalid, naming the first id that is not in the range.
+pub(super) fn require_mapped(identity: &Identity, mapping: IdMapping) -> Result<(), Refusal> {
+    let users = [("user", identity.user, mapping.users)];
+    let groups = identity.groups.iter().chain([&identity.group]);
+    let groups = groups.map(|group| ("group", *group, mapping.groups));
+    let mut all = users.into_iter().chain(groups);
+    match all.find(|(_, id, range)| range.of_host(*id).is_none()) {
+        None => Ok(()),
+        Some((kind, id, range)) => {
+            let problem = format!(
+                "{kind} {id} is not among the {} that the pod's user namespace maps",
+                range.length()
+            );
+            Err(Refusal::invalid("linux.security_context", problem))
+        }
+    }
 }
 
 /// Where the user is from.

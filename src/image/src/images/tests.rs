@@ -1,5 +1,9 @@
 //! Pulls, names and removal, from end to end.
 
+mod full;
+mod power;
+
+use crate::Ground;
 use crate::PullErrorKind;
 use crate::testing::registry::{Act, OCI_IMAGE, OCI_INDEX, Registry};
 use crate::testing::tarball::Tarball;
@@ -163,7 +167,8 @@ async fn a_container_keeps_the_layers_of_a_removed_image() {
     let name = registry.reference("app:1");
     store.pull(&name).await.expect("pulled");
     let image = store.images.resolve(&name).expect("the image");
-    let active = store.images.snapshots().prepare(&key("c1"), &image.record).expect("prepared");
+    let active =
+        store.images.snapshots().prepare(&key("c1"), Ground::of(&image.record)).expect("prepared");
     assert_eq!(active.lower.len(), 2);
     let mode =
         std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&active.upper).expect("the upper"));
@@ -172,12 +177,16 @@ async fn a_container_keeps_the_layers_of_a_removed_image() {
     assert_eq!(store.count("layers"), 2, "the container's layers stay");
     let store = store.reopened();
     assert_eq!(store.count("layers"), 2, "also after a restart");
-    store.images.snapshots().prepare(&key("c2"), &image.record).expect("prepared");
+    store.images.snapshots().prepare(&key("c2"), Ground::of(&image.record)).expect("prepared");
     store.images.snapshots().remove(&key("c2")).expect("removed");
     store.images.snapshots().remove(&key("c1")).expect("removed");
     store.images.snapshots().remove(&key("c1")).expect("gone is as good");
     assert_eq!((store.count("layers"), store.count("snapshots")), (0, 0));
-    let error = store.images.snapshots().prepare(&key("c3"), &image.record).expect_err("no layers");
+    let error = store
+        .images
+        .snapshots()
+        .prepare(&key("c3"), Ground::of(&image.record))
+        .expect_err("no layers");
     assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
 }
 
@@ -189,7 +198,7 @@ async fn a_sweep_removes_all_writable_layers_but_those_named() {
     store.pull(&registry.reference("app:1")).await.expect("pulled");
     let image = store.images.list().remove(0);
     for name in ["a", "b", "c"] {
-        store.images.snapshots().prepare(&key(name), &image.record).expect("prepared");
+        store.images.snapshots().prepare(&key(name), Ground::of(&image.record)).expect("prepared");
     }
     store.images.snapshots().sweep(&[key("b")].into()).expect("swept");
     assert_eq!(store.count("snapshots"), 1);

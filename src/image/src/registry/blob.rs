@@ -1,7 +1,8 @@
 //! A blob as a stream. When the connection breaks, the rest is asked for (`Range`) and the hash goes on; what was spliced
 //! wrongly can't pass, because the digest covers all of it.
 
-use super::session::{Opened, Session, jittered};
+use super::pause::jittered;
+use super::session::{Opened, Session};
 use super::transport::BodyStream;
 use super::{Cause, RegistryError, Stage};
 use crate::digest::Hash;

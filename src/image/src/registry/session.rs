@@ -4,6 +4,7 @@
 use super::auth::{Authorizer, Challenge, Credentials, Refused};
 use super::blob::Blob;
 use super::hosts::{Endpoint, Role, Scope};
+use super::pause;
 use super::redirect;
 use super::transport::{self, Origin, Outgoing, TlsOptions, Transport};
 use super::{Cause, RegistryError, Stage};
@@ -19,8 +20,6 @@ use std::time::Duration;
 const LONGEST_MANIFEST: u64 = 4 << 20;
 const LONGEST_MESSAGE: u64 = 64 << 10;
 const MOST_REDIRECTS: usize = 10;
-/// A registry that asks to wait longer is not waited for: the client will come again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const ACCEPTED_MANIFESTS: &str = concat!(
     "application/vnd.oci.image.index.v1+json, ",
     "application/vnd.oci.image.manifest.v1+json, ",
@@ -282,7 +281,7 @@ impl Session {
                 return Err(cause);
             }
             tracing::debug!(host = server.endpoint.origin.authority(), %cause, attempt, "asking again");
-            tokio::time::sleep(wait.unwrap_or_else(|| jittered(delay)).min(LONGEST_WAIT)).await;
+            tokio::time::sleep(pause::before_next(wait, delay)).await;
             attempt += 1;
             delay *= 2;
         }
@@ -364,7 +363,7 @@ impl Session {
                 }
             };
         }
-        let wait = retry_after(response.headers());
+        let wait = pause::asked_for(response.headers());
         let message = self.message(response).await;
         let cause = match status {
             404 => Cause::NotFound,
@@ -454,18 +453,4 @@ impl From<Cause> for Failure {
     fn from(cause: Cause) -> Self {
         Self { cause, wait: None }
     }
-}
-
-/// Seconds only; a date would need both clocks to be right.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-    text.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// Between half and all of the delay, so that many nodes don't come again at the same time.
-pub(super) fn jittered(delay: Duration) -> Duration {
-    let mut byte = [0];
-    let filled = rustix::rand::getrandom(&mut byte, rustix::rand::GetRandomFlags::NONBLOCK);
-    let share = if filled == Ok(1) { u32::from(byte[0]) } else { 255 };
-    delay / 2 + delay * share / 510
 }

@@ -178,7 +178,11 @@ async fn passing_failures_are_tried_again_and_others_are_not() {
     registry.put_image("app", "1", &[archive()]);
     let manifest = "/v2/app/manifests/1";
     let busy = Act::Status(429, vec![("retry-after", "0".to_owned())], "");
-    registry.script(manifest, vec![status(500), busy, status(503)]);
+    // Both dates are the server's: the pause is none, whatever our clock says.
+    let dates =
+        ["date", "retry-after"].map(|name| (name, "Sun, 06 Nov 1994 08:49:37 GMT".to_owned()));
+    let busy_until = Act::Status(503, dates.to_vec(), "");
+    registry.script(manifest, vec![status(500), busy, busy_until]);
     store.pull(&registry.reference("app:1")).await.expect("pulled at the fourth attempt");
     assert_eq!(registry.count(manifest), 4);
     registry.script(manifest, vec![status(502); 4]);

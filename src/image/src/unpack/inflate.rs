@@ -31,17 +31,25 @@ pub(super) struct Inflated {
 }
 
 impl Inflated {
-    /// Starts to inflate a stream that may grow at most so many times.
-    pub(super) fn start(stream: File, ratio: u64) -> io::Result<Self> {
+    /// Prepares to inflate a stream that may grow at most so many times. The thread seals itself and then waits for
+    /// [`Self::begin`]: no byte is read while either thread could still do something else.
+    pub(super) fn start(
+        stream: File,
+        ratio: u64,
+        seal: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> io::Result<Self> {
         let (pieces_in, pieces) = sync_channel(PIECES);
         let (used_up, empties) = channel();
         let compressed = Arc::new(AtomicU64::new(0));
         let source = Counted { stream, count: Arc::clone(&compressed) };
         // Not joined: it ends when its stream or this reader does, and the process right after.
-        std::thread::Builder::new()
-            .name("inflate".to_owned())
-            .stack_size(512 << 10)
-            .spawn(move || inflate(source, &pieces_in, &empties))?;
+        std::thread::Builder::new().name("inflate".to_owned()).stack_size(512 << 10).spawn(
+            move || match seal() {
+                Ok(()) => inflate(source, &pieces_in, &empties),
+                // A reader that is gone needs no error.
+                Err(error) => drop(pieces_in.send(Err(error))),
+            },
+        )?;
         Ok(Self {
             pieces,
             used_up,
@@ -52,6 +60,12 @@ impl Inflated {
             length: 0,
             ratio,
         })
+    }
+
+    /// Lets the thread begin: the first empty piece is the word.
+    pub(super) fn begin(&self) {
+        // If it ended with an error, then that is what is read first.
+        let _ended = self.used_up.send(Vec::new());
     }
 
     /// The SHA-256 of all that was read.
@@ -122,6 +136,8 @@ impl Read for Counted {
 }
 
 fn inflate(source: Counted, pieces: &SyncSender<io::Result<Vec<u8>>>, empties: &Receiver<Vec<u8>>) {
+    // Without a first piece the reader is gone.
+    let Ok(mut empty) = empties.recv() else { return };
     let mut reader = match decoder(source) {
         Ok(reader) => reader,
         Err(error) => {
@@ -131,7 +147,7 @@ fn inflate(source: Counted, pieces: &SyncSender<io::Result<Vec<u8>>>, empties: &
         }
     };
     loop {
-        let mut piece = empties.try_recv().unwrap_or_default();
+        let mut piece = std::mem::take(&mut empty);
         piece.resize(PIECE, 0);
         let filled = fill(&mut reader, &mut piece);
         let last = !matches!(filled, Ok(length) if length > 0);
@@ -145,6 +161,7 @@ fn inflate(source: Counted, pieces: &SyncSender<io::Result<Vec<u8>>>, empties: &
         {
             return;
         }
+        empty = empties.try_recv().unwrap_or_default();
     }
 }
 

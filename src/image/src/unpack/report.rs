@@ -36,13 +36,24 @@ pub(crate) struct Unpacked {
     pub(crate) marks: Marks,
 }
 
-/// Directories with something to be done about them, as paths in the layer.
+/// Where something is to be done yet, as paths in the layer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Marks {
     /// They hide what lower layers have there. The attribute that says so takes more privilege than the worker has.
     pub(crate) opaque: Vec<EncodedPath>,
     /// The layer does not describe them, only what is in them: their attributes are those of a lower layer.
     pub(crate) implied: Vec<EncodedPath>,
+    /// Hard links to what the layer doesn't have itself.
+    pub(crate) links: Vec<LowerLink>,
+}
+
+/// A file of a lower layer that is to have more names in this one. A socket, which no layer can have, keeps the place of each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LowerLink {
+    /// Its path in the layers below.
+    pub(crate) target: EncodedPath,
+    /// Its new names; at least one.
+    pub(crate) names: Vec<EncodedPath>,
 }
 
 /// A path of any bytes, in base 64 because JSON has no bytes.

@@ -8,9 +8,11 @@
 //! directory, which the daemon sets. They hide lower layers only: what this layer has itself stays.
 
 mod attributes;
+mod links;
 mod path;
 mod remove;
 
+pub(crate) use attributes::layers_may_have;
 pub(crate) use path::{FileName, LayerPath};
 
 use super::archive::{Archive, Entry, Kind, Mtime};
@@ -53,6 +55,7 @@ pub(super) struct Tree {
     times: BTreeMap<Vec<u8>, Mtime>,
     opaque: BTreeSet<Vec<u8>>,
     implied: BTreeSet<Vec<u8>>,
+    links: links::LowerLinks,
 }
 
 /// The directory that an entry goes into.
@@ -73,6 +76,7 @@ impl Tree {
             times: BTreeMap::new(),
             opaque: BTreeSet::new(),
             implied: BTreeSet::new(),
+            links: links::LowerLinks::default(),
         }
     }
 
@@ -111,12 +115,14 @@ impl Tree {
                 attributes::set_mtime(&directory, path, *mtime)?;
             }
         }
-        if self.opaque.len() + self.implied.len() > MOST_MARKS {
-            return Err(UnpackError::Limit("marked directories"));
+        let links = self.lower_links()?;
+        if self.opaque.len() + self.implied.len() + self.links.len() > MOST_MARKS {
+            return Err(UnpackError::Limit("marked directories and links into lower layers"));
         }
         let encode =
             |paths: BTreeSet<Vec<u8>>| paths.iter().map(|path| EncodedPath::new(path)).collect();
-        Ok((self.usage, Marks { opaque: encode(self.opaque), implied: encode(self.implied) }))
+        let (opaque, implied) = (encode(self.opaque), encode(self.implied));
+        Ok((self.usage, Marks { opaque, implied, links }))
     }
 
     fn count(&mut self, entry: &Entry) -> Result<(), UnpackError> {
@@ -209,36 +215,6 @@ impl Tree {
         let need = attributes::Need::of(parent.gives_group);
         self.usage.dropped_xattrs += attributes::set_all(&file, entry, need)?;
         attributes::set_mtime(&file, &entry.path, entry.mtime)
-    }
-
-    fn add_link(
-        &mut self,
-        entry: &Entry,
-        path: &LayerPath,
-        parent: &Parent,
-    ) -> Result<(), UnpackError> {
-        let missing = "it links to what this layer does not have";
-        let target = LayerPath::parse(&entry.link, self.limits.depth)
-            .map_err(|problem| UnpackError::entry(&entry.path, problem))?;
-        let Some(target_name) = target.name() else {
-            return Err(UnpackError::entry(&entry.path, "it links to the root"));
-        };
-        let target_parent = self
-            .open_directory(target.parent(), ResolveFlags::empty())
-            .map_err(|_gone| UnpackError::entry(&entry.path, missing))?;
-        let identity = |directory: &OwnedFd, name: FileName<'_>| {
-            fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
-                .map(|stat| (stat.st_dev, stat.st_ino))
-        };
-        let target_identity = identity(&target_parent, target_name)
-            .map_err(|_gone| UnpackError::entry(&entry.path, missing))?;
-        if identity(&parent.directory, path.file_name()) == Ok(target_identity) {
-            return Ok(());
-        }
-        self.replacing(path, parent, |parent, name| {
-            fs::linkat(&target_parent, target_name, parent, name, AtFlags::empty())
-        })
-        .map_err(failed("link", entry))
     }
 
     fn add_device(

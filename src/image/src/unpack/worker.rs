@@ -37,9 +37,14 @@ fn limits_from_arguments() -> Result<LayerLimits, UnpackError> {
 fn unpack(limits: LayerLimits) -> Result<Unpacked, UnpackError> {
     let stream = own(&io::stdin(), "take the stream")?;
     let directory = own(&io::stdout(), "take the layer directory")?;
+    let seal = jail::Seal::new()?;
+    jail::limit_resources(&limits)?;
     let directory = jail::enter(&directory)?;
-    let inflated = Inflated::start(File::from(stream), limits.ratio)
+    let close = seal.clone();
+    let inflated = Inflated::start(File::from(stream), limits.ratio, move || close.close())
         .map_err(|error| UnpackError::Jail("start to inflate", error))?;
+    seal.close().map_err(|error| UnpackError::Jail("filter system calls", error))?;
+    inflated.begin();
     let mut archive = Archive::new(inflated);
     let mut tree = Tree::new(directory, limits);
     while let Some(entry) = archive.next_entry()? {

@@ -140,7 +140,7 @@ fn limits_are_in_force_and_can_be_changed_both_ways() {
             "memory.max"
         };
         assert_eq!(scratch.file(Controller::Memory, file), bytes.to_string());
-        assert_eq!(scratch.0.memory_usage().unwrap().limit, Some(bytes));
+        assert_eq!(scratch.0.memory_usage().unwrap().unwrap().limit, Some(bytes));
     }
     assert_eq!(scratch.file(Controller::Pids, "pids.max"), "17");
     if is_v1(&scratch.0, Controller::Cpu) {
@@ -174,7 +174,7 @@ fn a_refused_update_changes_nothing_and_names_the_file() {
     bad.memory.with_swap = Some(Ceiling::At(1 << 20));
     let refused = scratch.0.update(&bad).unwrap_err();
     assert!(!refused.to_string().is_empty());
-    assert_eq!(scratch.0.memory_usage().unwrap().limit, Some(64 << 20));
+    assert_eq!(scratch.0.memory_usage().unwrap().unwrap().limit, Some(64 << 20));
 }
 
 #[test]
@@ -296,7 +296,7 @@ fn an_out_of_memory_kill_is_counted() {
     });
     assert_eq!(ended, Err(libc::SIGKILL));
     assert_eq!(scratch.0.memory_events().unwrap().kills, 1);
-    assert!(scratch.0.cpu_usage().unwrap().total > Duration::ZERO);
+    assert!(scratch.0.cpu_usage().unwrap().unwrap().total > Duration::ZERO);
 }
 
 fn only(rules: &[(Permission, &str)]) -> Devices {
@@ -419,4 +419,27 @@ fn the_v2_directory_and_the_tasks_files_are_close_on_exec() {
         let flags = rustix::io::fcntl_getfd(&file).unwrap();
         assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "{}", file.as_raw_fd());
     }
+}
+
+#[test]
+fn a_cgroup_that_is_gone_has_no_readings_and_one_in_use_has_all() {
+    let scratch = Scratch::new("readings");
+    let gone = scratch.parent().name().to_owned() + "/gone";
+    let gone = Cgroup::at(CgroupPaths::new(&Layout::probe().unwrap(), &gone).unwrap());
+    assert_eq!(gone.cpu_time().unwrap(), None);
+    assert_eq!(gone.cpu_usage().unwrap(), None);
+    assert_eq!(gone.memory_usage().unwrap(), None);
+    assert_eq!(gone.memory_past().unwrap(), None);
+    assert_eq!(gone.task_count().unwrap(), None);
+    assert_eq!(gone.pressure(Resource::Cpu).unwrap(), None);
+    assert_eq!((gone.device_io().unwrap(), gone.huge_pages().unwrap()), (vec![], vec![]));
+    // Small amounts are charged late, so it is only asked whether there is a reading.
+    let sleeper = scratch.sleeper();
+    assert_eq!(scratch.0.task_count().unwrap(), Some(1));
+    assert!(scratch.0.memory_usage().unwrap().is_some());
+    assert!(scratch.0.cpu_time().unwrap().is_some() && scratch.0.cpu_usage().unwrap().is_some());
+    assert!(scratch.0.memory_past().unwrap().unwrap().peak.is_some());
+    let pressure = Path::new("/proc/pressure/cpu").exists();
+    assert_eq!(scratch.0.pressure(Resource::Memory).unwrap().is_some(), pressure);
+    drop(sleeper);
 }

@@ -48,6 +48,7 @@ impl Host {
         }
         let network = Network::start(NetworkSettings {
             config_directory: root.path().join("conf"),
+            conf_template: None,
             plugin_directories: vec![root.path().join("bin")],
             cache_directory: root.path().join("cache"),
             plugin_program: root.path().join("none"),
@@ -137,6 +138,7 @@ fn spec() -> PodSpec {
             network: Sharing::Pod,
             ipc: Sharing::Pod,
             pid: PodPid::Container,
+            ..PodNamespaces::default()
         },
         security: PodSecurity::default(),
         runtime_handler: String::new(),

@@ -2,16 +2,18 @@
 
 use super::BundleError;
 use cringle_domain::mounts::Propagation;
+use cringle_domain::namespaces::IdRange;
 use cringle_domain::plan::{
     ContainerPlan, DeviceKind, DeviceRule, NamespaceChoice, PlannedDevice, PlannedNamespaces,
+    PlannedUsers,
 };
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::Resources;
 use oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxCpu, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
     LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxHugepageLimit, LinuxHugepageLimitBuilder,
-    LinuxMemory, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, LinuxResources,
-    LinuxResourcesBuilder,
+    LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory, LinuxNamespace, LinuxNamespaceBuilder,
+    LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder,
 };
 use std::path::{Path, PathBuf};
 
@@ -32,20 +34,41 @@ pub(super) fn of(plan: &ContainerPlan) -> Result<Linux, BundleError> {
         Propagation::Bidirectional => Some("rshared".to_owned()),
     };
     linux.set_rootfs_propagation(propagation);
+    map_users(&mut linux, plan.namespaces.users.as_ref())?;
     Ok(linux)
 }
 
-pub(super) fn of_reaper(cgroup: &str) -> Result<Linux, BundleError> {
+/// Says the maps of the user namespace that is joined: a shim can't ask a namespace for them.
+fn map_users(linux: &mut Linux, users: Option<&PlannedUsers>) -> Result<(), BundleError> {
+    let Some(PlannedUsers { mapping, .. }) = users else { return Ok(()) };
+    linux.set_uid_mappings(Some(vec![id_range(mapping.users)?]));
+    linux.set_gid_mappings(Some(vec![id_range(mapping.groups)?]));
+    Ok(())
+}
+
+pub(super) fn id_range(range: IdRange) -> Result<LinuxIdMapping, BundleError> {
+    let builder = LinuxIdMappingBuilder::default().container_id(0_u32);
+    Ok(builder.host_id(range.first()).size(range.length()).build()?)
+}
+
+pub(super) fn of_reaper(cgroup: &str, users: Option<&PlannedUsers>) -> Result<Linux, BundleError> {
     let own = [LinuxNamespaceType::Pid, LinuxNamespaceType::Mount];
-    Ok(LinuxBuilder::default()
+    let mut namespaces =
+        own.into_iter().map(|kind| namespace(kind, None)).collect::<Result<Vec<_>, _>>()?;
+    namespaces.extend(user_namespace(users)?);
+    let mut linux = LinuxBuilder::default()
         .cgroups_path(cgroup)
-        .namespaces(
-            own.into_iter().map(|kind| namespace(kind, None)).collect::<Result<Vec<_>, _>>()?,
-        )
+        .namespaces(namespaces)
         .resources(resources(&Resources::default(), &[])?)
         .masked_paths(Vec::new())
         .readonly_paths(Vec::new())
-        .build()?)
+        .build()?;
+    map_users(&mut linux, users)?;
+    Ok(linux)
+}
+
+fn user_namespace(users: Option<&PlannedUsers>) -> Result<Option<LinuxNamespace>, BundleError> {
+    users.map(|users| namespace(LinuxNamespaceType::User, Some(&users.namespace))).transpose()
 }
 
 pub(super) fn resources(
@@ -81,6 +104,7 @@ fn namespaces(planned: &PlannedNamespaces) -> Result<Vec<LinuxNamespace>, Bundle
             NamespaceChoice::Host => {}
         }
     }
+    namespaces.extend(user_namespace(planned.users.as_ref())?);
     Ok(namespaces)
 }
 

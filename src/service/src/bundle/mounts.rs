@@ -2,7 +2,7 @@
 
 use super::BundleError;
 use cringle_domain::mounts::{Access, Propagation};
-use cringle_domain::plan::{MountSource, PlannedMount, Restrictions};
+use cringle_domain::plan::{MountSource, PlannedMount};
 use oci_spec::runtime::{Mount, MountBuilder};
 
 pub(super) fn of(mounts: &[PlannedMount]) -> Result<Vec<Mount>, BundleError> {
@@ -11,17 +11,32 @@ pub(super) fn of(mounts: &[PlannedMount]) -> Result<Vec<Mount>, BundleError> {
 
 fn one(mount: &PlannedMount) -> Result<Mount, BundleError> {
     let (kind, source, own) = kind(&mount.source);
-    let words = own
-        .iter()
-        .chain(restrictions(mount.restrictions))
-        .chain(access(mount.access))
-        .chain(propagation(mount));
-    Ok(MountBuilder::default()
+    let words = own.iter().map(|word| (*word).to_owned()).chain(of_image(&mount.source));
+    let rest = (mount.restrictions.words())
+        .chain(access(mount.access).iter().copied())
+        .chain(propagation(mount).iter().copied());
+    let mut built = MountBuilder::default()
         .destination(mount.target.clone())
         .typ(kind)
         .source(source)
-        .options(words.map(|word| (*word).to_owned()).collect::<Vec<_>>())
-        .build()?)
+        .options(words.chain(rest.map(str::to_owned)).collect::<Vec<_>>())
+        .build()?;
+    if let Some(mapping) = mount.mapping {
+        built.set_uid_mappings(Some(vec![super::linux::id_range(mapping.users)?]));
+        built.set_gid_mappings(Some(vec![super::linux::id_range(mapping.groups)?]));
+    }
+    Ok(built)
+}
+
+/// The layers of an image, and the part of it that is meant, by the word of mount(8).
+fn of_image(source: &MountSource) -> Vec<String> {
+    let MountSource::Image { layers, sub_path } = source else { return Vec::new() };
+    let layers: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy()).collect();
+    let mut words = vec![format!("lowerdir={}", layers.join(":"))];
+    if !sub_path.as_os_str().is_empty() {
+        words.push(format!("X-mount.subdir={}", sub_path.display()));
+    }
+    words
 }
 
 /// Type, source, and the options that only this kind has.
@@ -40,15 +55,7 @@ fn kind(source: &MountSource) -> (&'static str, &std::path::Path, &'static [&'st
             ("devpts", "devpts".as_ref(), &["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"])
         }
         MountSource::Mqueue => ("mqueue", "mqueue".as_ref(), &[]),
-    }
-}
-
-fn restrictions(restrictions: Restrictions) -> &'static [&'static str] {
-    match restrictions {
-        Restrictions::None => &[],
-        Restrictions::NoSetuid => &["nosuid"],
-        Restrictions::NoSetuidNoPrograms => &["nosuid", "noexec"],
-        Restrictions::All => &["nosuid", "noexec", "nodev"],
+        MountSource::Image { .. } => ("overlay", "overlay".as_ref(), &[]),
     }
 }
 
@@ -72,7 +79,8 @@ fn propagation(mount: &PlannedMount) -> &'static [&'static str] {
             | MountSource::Cgroup
             | MountSource::Dev
             | MountSource::Devpts
-            | MountSource::Mqueue,
+            | MountSource::Mqueue
+            | MountSource::Image { .. },
             _,
         ) => &[],
     }
@@ -81,6 +89,30 @@ fn propagation(mount: &PlannedMount) -> &'static [&'static str] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cringle_domain::mounts::Restrictions;
+
+    #[test]
+    fn an_image_is_an_overlay_of_its_layers_or_a_part_of_that() {
+        let image = |sub_path: &str| PlannedMount {
+            target: "/t".into(),
+            source: MountSource::Image {
+                layers: vec!["/a".into(), "/b".into()],
+                sub_path: sub_path.into(),
+            },
+            access: Access::ReadOnly,
+            propagation: Propagation::Private,
+            restrictions: Restrictions::NO_SETUID,
+            mapping: None,
+        };
+        for (sub_path, words) in [
+            ("", "lowerdir=/a:/b nosuid ro"),
+            ("etc/x", "lowerdir=/a:/b X-mount.subdir=etc/x nosuid ro"),
+        ] {
+            let mount = one(&image(sub_path)).unwrap();
+            assert_eq!(mount.typ().as_deref(), Some("overlay"));
+            assert_eq!(mount.options().clone().unwrap().join(" "), words);
+        }
+    }
 
     #[test]
     fn each_kind_of_mount_has_its_words() {
@@ -90,9 +122,10 @@ mod tests {
             access,
             propagation,
             restrictions,
+            mapping: None,
         };
         let tree = || MountSource::Tree("/h".into());
-        let (private, none) = (Propagation::Private, Restrictions::None);
+        let (private, none) = (Propagation::Private, Restrictions::NONE);
         for (planned, kind, words) in [
             (mount(tree(), Access::ReadWrite, private, none), "bind", "rbind rw rprivate"),
             (
@@ -111,13 +144,13 @@ mod tests {
                     MountSource::Path("/h".into()),
                     Access::ReadWrite,
                     private,
-                    Restrictions::All,
+                    Restrictions::ALL,
                 ),
                 "bind",
                 "bind nosuid noexec nodev rw rprivate",
             ),
             (
-                mount(MountSource::Sysfs, Access::ReadOnly, private, Restrictions::All),
+                mount(MountSource::Sysfs, Access::ReadOnly, private, Restrictions::ALL),
                 "sysfs",
                 "nosuid noexec nodev ro",
             ),

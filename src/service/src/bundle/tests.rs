@@ -1,11 +1,10 @@
 //! Documents as a shim would read them.
 
 use super::*;
-use cringle_domain::mounts::{Access, Propagation};
+use cringle_domain::mounts::{Access, Propagation, Restrictions};
 use cringle_domain::plan::{
     DeviceKind, DeviceRule, Identity, MountSource, NamespaceChoice, PlannedCapabilities,
     PlannedDevice, PlannedMount, PlannedNamespaces, PlannedSeccomp, ProcessPlan, ResourceLimit,
-    Restrictions,
 };
 use cringle_domain::process::Signal;
 use cringle_domain::security::CapabilitySet;
@@ -38,13 +37,15 @@ fn plan() -> ContainerPlan {
             ipc: NamespaceChoice::Host,
             uts: NamespaceChoice::Host,
             pid: NamespaceChoice::New,
+            users: None,
         },
         mounts: vec![PlannedMount {
             target: "/data".into(),
             source: MountSource::Tree("/h".into()),
             access: Access::ReadOnly,
             propagation: Propagation::Private,
-            restrictions: Restrictions::None,
+            restrictions: Restrictions::NONE,
+            mapping: None,
         }],
         devices: vec![PlannedDevice {
             path: "/dev/fuse".into(),
@@ -55,12 +56,7 @@ fn plan() -> ContainerPlan {
             user: 1,
             group: 2,
         }],
-        device_rules: vec![DeviceRule {
-            kind: Some(DeviceKind::Character),
-            major: Some(10),
-            minor: Some(229),
-            access: "rw".to_owned(),
-        }],
+        device_rules: vec![fuse_rule()],
         masked_paths: vec!["/proc/kcore".into()],
         readonly_paths: vec!["/proc/sys".into()],
         seccomp: PlannedSeccomp::RuntimeDefault,
@@ -72,6 +68,15 @@ fn plan() -> ContainerPlan {
         cgroup: "/p/c".to_owned(),
         stop_signal: Signal::TERM,
         volumes: vec![],
+    }
+}
+
+fn fuse_rule() -> DeviceRule {
+    DeviceRule {
+        kind: Some(DeviceKind::Character),
+        major: Some(10),
+        minor: Some(229),
+        access: "rw".to_owned(),
     }
 }
 
@@ -192,7 +197,7 @@ fn a_bundle_is_never_written_over() {
 
 #[test]
 fn the_reaper_has_a_pid_namespace_and_no_powers() {
-    let spec = reaper_spec(&PodId::from_bytes([1; 32]), "/p/r").unwrap();
+    let spec = reaper_spec(&PodId::from_bytes([1; 32]), "/p/r", None).unwrap();
     let text = serde_json::to_string(&spec).unwrap();
     let spec: Spec = serde_json::from_str(&text).unwrap();
     assert_eq!(spec.annotations().clone().unwrap()[ROLE_ANNOTATION], REAPER_ROLE);

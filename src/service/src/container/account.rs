@@ -32,7 +32,7 @@ pub(super) fn read(lower: &[PathBuf]) -> Result<AccountFiles, ServiceError> {
 }
 
 /// The layers as one tree, read-only.
-fn view(lower: &[PathBuf]) -> KernelResult<Root> {
+pub(super) fn view(lower: &[PathBuf]) -> KernelResult<Root> {
     match lower {
         [] => Root::open(Path::new("/var/empty")),
         // An overlay wants at least two layers if it has no upper one.

@@ -3,6 +3,7 @@
 use super::account;
 use super::places::Subject;
 use crate::claims::{Claim, Ticket};
+use crate::metrics::Stage;
 use crate::pod::Pod;
 use crate::service::ContainerName;
 use crate::{Service, ServiceError};
@@ -79,6 +80,7 @@ impl Service {
     ) -> Result<ContainerId, ServiceError> {
         let service = Arc::clone(self);
         crate::detached::detached(async move {
+            let _watch = service.stages.watch(Stage::ContainerCreate);
             let made = service.make_container(&pod, spec).await;
             ticket.land(made)
         })
@@ -99,12 +101,13 @@ impl Service {
             .resolve(&spec.image.reference)
             .ok_or_else(|| ServiceError::NoSuchImage(spec.image.reference.clone()))?;
         let spec = self.with_target(&pod, spec)?;
-        let subject = Subject { pod: &pod, spec: &spec, image: &image, id: &id };
+        let volumes = self.image_volumes(&spec.mounts)?;
+        let subject = Subject { pod: &pod, spec: &spec, image: &image, volumes: &volumes, id: &id };
         let plan = self.plan_container(subject)?;
         let laid_out = tokio::task::block_in_place(|| self.lay_out(subject, &plan));
         match laid_out {
             Ok(container) => {
-                self.containers.insert(Arc::new(container));
+                self.journal.appear(Arc::new(container));
                 Ok(id)
             }
             Err(error) => {

@@ -1,7 +1,7 @@
 //! ExecSync: a program in a running container, its output and its exit code.
 
 use super::Container;
-use crate::supervisor::{ExecOutput, Supervisor};
+use crate::supervisor::{ExecBounds, ExecOutput, Supervisor};
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::refusal::Refusal;
@@ -10,6 +10,18 @@ use std::time::Duration;
 
 /// What is kept of each output stream, so that the whole answer stays under the client's 16 MiB.
 const OUTPUT_LIMIT: usize = 8 * 1024 * 1024 - 64 * 1024;
+/// How many commands run at once on the whole node; others wait for as long as their own time allows.
+const AT_ONCE: usize = 512;
+/// How many of them may keep much output: 128 MiB in all.
+const WITH_MUCH_OUTPUT: usize = 8;
+
+/// The bounds of this node. They are of use only if memory that was kept goes back when the answers have left.
+pub(crate) fn bounds() -> ExecBounds {
+    if let Err(error) = cringle_kernel::memory::return_large_blocks() {
+        tracing::warn!(error = crate::error::chain(&error), "large answers stay in memory");
+    }
+    ExecBounds::new(OUTPUT_LIMIT, AT_ONCE, WITH_MUCH_OUTPUT)
+}
 
 impl Service {
     /// Runs `command` in a container and waits for it, at most `timeout` if there is one.
@@ -30,7 +42,7 @@ impl Service {
         let supervisor = self.running_supervisor(&container)?;
         let bundle = self.layout.bundle(container.container_id());
         let process = crate::bundle::exec_process(&bundle, command)?;
-        supervisor.exec_sync(&process, timeout, OUTPUT_LIMIT).await.map_err(|source| {
+        supervisor.exec_sync(&process, timeout, &self.exec_bounds).await.map_err(|source| {
             ServiceError::Exec { container: container.container_id().clone(), source }
         })
     }

@@ -8,6 +8,7 @@ use cringle_domain::id::ContainerId;
 use cringle_domain::image::Image;
 use cringle_domain::plan::{ContainerPlan, VolumeDirectory};
 use cringle_domain::snapshot::SnapshotKey;
+use cringle_image::Ground;
 use cringle_store::tracked::Tracked;
 use std::os::unix::fs::DirBuilderExt;
 
@@ -19,7 +20,7 @@ impl Service {
         subject: Subject<'_>,
         plan: &ContainerPlan,
     ) -> Result<Container, ServiceError> {
-        let Subject { pod, spec, image, id } = subject;
+        let Subject { pod, spec, image, volumes, id } = subject;
         let directory = self.layout.bundle(id);
         std::fs::DirBuilder::new()
             .mode(0o700)
@@ -30,11 +31,14 @@ impl Service {
             make_volume(volume)?;
         }
         let key = SnapshotKey::from(id);
-        self.images.snapshots().prepare(&key, &image.record).map_err(|source| {
-            ServiceError::Images {
-                action: format!("make the writable layer of container {id}"),
-                source,
-            }
+        let ground = Ground {
+            image: &image.record,
+            volumes: &volumes.records(),
+            mapping: pod.spec.namespaces.users.mapping(),
+        };
+        self.images.snapshots().prepare(&key, ground).map_err(|source| ServiceError::Images {
+            action: format!("make the writable layer of container {id}"),
+            source,
         })?;
         let record = ContainerRecord {
             id: id.clone(),
@@ -42,7 +46,8 @@ impl Service {
             spec: spec.clone(),
             image: image.record.id.clone(),
             image_reference: reference_of(image),
-            layers: image.record.layers.iter().map(|layer| layer.diff_id.clone()).collect(),
+            layers: image.record.layers.iter().map(|layer| layer.key().clone()).collect(),
+            image_volumes: volumes.recorded(),
             identity: plan.process.identity.clone(),
             stop_signal: plan.stop_signal,
             resources: plan.resources.clone(),
@@ -51,7 +56,8 @@ impl Service {
             boot: self.host.boot.clone(),
             phase: ContainerPhase::Created,
         };
-        Ok(Container::new(Tracked::create(self.layout.container_record(id), record)?))
+        let tracked = Tracked::create(self.layout.container_record(id), record)?;
+        Ok(Container::new(tracked, &self.journal))
     }
 
     /// Takes back what a failed creation made.

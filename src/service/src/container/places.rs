@@ -1,6 +1,7 @@
 //! What the planner needs besides the request: where the pod's things are, and the devices that the request means.
 
 use super::account::AccountFiles;
+use super::image_volumes::ImageVolumes;
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::id::ContainerId;
@@ -21,6 +22,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) pod: &'a PodRecord,
     pub(crate) spec: &'a ContainerSpec,
     pub(crate) image: &'a Image,
+    pub(crate) volumes: &'a ImageVolumes,
     pub(crate) id: &'a ContainerId,
 }
 
@@ -46,6 +48,7 @@ impl Service {
             settings: &self.settings.plan,
             places: &places,
             requested_devices: &requested_devices,
+            image_volumes: &subject.volumes.layers,
             host_devices: &host_devices,
         };
         Ok(planner::plan_container(&input)?)
@@ -60,6 +63,7 @@ impl Service {
             network: own_network.then(|| self.layout.netns(&pod.id)),
             ipc: own_ipc.then(|| directory.join("ipc")),
             uts: own_network.then(|| directory.join("uts")),
+            users: pod.spec.namespaces.users.mapping().map(|_| directory.join("user")),
             pid: self.pid_namespace(pod, spec)?,
             hostname: pod.plan.hostname.clone(),
             hostname_file: directory.join("hostname"),

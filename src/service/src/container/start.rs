@@ -1,11 +1,13 @@
 //! StartContainer: from data to a process under its shim.
 
 use super::Container;
+use crate::metrics::Stage;
 use crate::supervisor::{
     Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode,
 };
 use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRefusal};
+use cringle_domain::namespaces::IdMapping;
 use cringle_domain::process::{Exit, ProcessIdentity};
 use cringle_domain::spec::Terminal;
 use std::sync::Arc;
@@ -63,7 +65,10 @@ impl Service {
         container: &Container,
     ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
         let launch = self.launch_of(container);
+        let watch = self.stages.watch(Stage::ContainerShim);
         let supervisor = Supervisor::launch(&self.shim, &launch).await?;
+        drop(watch);
+        let _watch = self.stages.watch(Stage::ContainerProcess);
         supervisor.create(&launch).await?;
         let process = supervisor.start().await?;
         Ok((supervisor, process))
@@ -72,12 +77,13 @@ impl Service {
     fn launch_of(&self, container: &Container) -> Launch {
         let record = container.record();
         let pod = self.pods.find(record.pod.as_str()).ok().map(|pod| pod.record());
+        let mapping = pod.as_ref().and_then(|pod| pod.spec.namespaces.users.mapping());
         let directory = pod.and_then(|pod| pod.spec.log_directory.clone());
         let stdout = match directory {
             Some(directory) if !record.spec.log_path.is_empty() => {
                 LogTarget::CriLog(directory.join(&record.spec.log_path))
             }
-            Some(_) | None => LogTarget::Discard,
+            Some(_) | None => LogTarget::Attached,
         };
         Launch {
             bundle: self.layout.bundle(&record.id),
@@ -88,13 +94,17 @@ impl Service {
                 Terminal::Absent => TerminalMode::Absent,
             },
             input: record.spec.input,
-            rootfs: self.rootfs_of(&record),
+            rootfs: self.rootfs_of(&record, mapping),
         }
     }
 
-    fn rootfs_of(&self, record: &cringle_domain::container::ContainerRecord) -> Vec<RootfsMount> {
+    fn rootfs_of(
+        &self,
+        record: &cringle_domain::container::ContainerRecord,
+        mapping: Option<IdMapping>,
+    ) -> Vec<RootfsMount> {
         let active = self.images.snapshots().active(&record.id, &record.layers);
-        vec![RootfsMount::overlay(&active, self.settings.writes)]
+        vec![RootfsMount::overlay(&active, self.settings.writes, mapping)]
     }
 
     async fn note_failed_start(

@@ -1,12 +1,18 @@
 //! UpdateContainerResources: new limits for a container that is created or runs, all of them or none.
+//!
+//! First what is in force changes, then the record: a crash in between leaves a status that says less than was done, so
+//! that the client asks again. The other order would have it believe what is not so.
 
+use super::Container;
 use crate::{Service, ServiceError, bundle};
-use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRefusal};
+use cringle_domain::container::{
+    ContainerEvent, ContainerPhase, ContainerRecord, ContainerRefusal,
+};
 use cringle_domain::resources::Resources;
 use std::sync::Arc;
 
 impl Service {
-    /// Changes the limits that `change` names.
+    /// Changes the limits that `change` names. The OOM score is no limit but belongs to each process: it stays what it was.
     ///
     /// # Errors
     /// If the container has ended, or the kernel refuses a limit; then the old ones are in force.
@@ -18,33 +24,52 @@ impl Service {
         let container = self.containers.find(id)?;
         let service = Arc::clone(self);
         crate::detached::detached(async move {
-            let _operation = container.operation.lock().await;
-            let record = container.record();
-            let merged = record.resources.merged(&change)?;
-            match record.phase {
-                ContainerPhase::Running { .. } => {
-                    let supervisor = service.running_supervisor(&container)?;
-                    let resources = bundle::resources(&merged)?;
-                    supervisor.update(&resources).await.map_err(|source| {
-                        ServiceError::Supervisor { container: record.id.to_string(), source }
-                    })?;
-                }
-                ContainerPhase::Created => {
-                    bundle::rewrite_resources(&service.layout.bundle(&record.id), &merged)?;
-                }
-                ContainerPhase::Creating
-                | ContainerPhase::Exited { .. }
-                | ContainerPhase::Removing => {
-                    let (container, phase) = (record.id.clone(), record.phase.name());
-                    return Err(ServiceError::ContainerPhase(ContainerRefusal {
-                        container,
-                        phase,
-                    }));
-                }
-            }
-            container.tracked.advance(ContainerEvent::Limited(merged)).await?;
-            Ok(())
+            service.update_found_container(&container, change).await
         })
         .await
+    }
+
+    async fn update_found_container(
+        &self,
+        container: &Container,
+        change: Resources,
+    ) -> Result<(), ServiceError> {
+        let _operation = container.operation.lock().await;
+        let record = container.record();
+        let mut wanted = record.resources.merged(&change)?;
+        wanted.oom_score_adjustment = record.resources.oom_score_adjustment;
+        self.put_in_force(container, &record, &wanted).await?;
+        let noted = container.tracked.advance(ContainerEvent::Limited(wanted)).await;
+        let Err(error) = noted else { return Ok(()) };
+        if let Err(error) = self.put_in_force(container, &record, &record.resources).await {
+            let error = crate::error::chain(&error);
+            tracing::error!(container = %record.id, error, "limits that no record knows stay");
+        }
+        Err(error.into())
+    }
+
+    async fn put_in_force(
+        &self,
+        container: &Container,
+        record: &ContainerRecord,
+        limits: &Resources,
+    ) -> Result<(), ServiceError> {
+        match record.phase {
+            ContainerPhase::Running { .. } => {
+                let supervisor = self.running_supervisor(container)?;
+                let resources = bundle::resources(limits)?;
+                supervisor.update(&resources).await.map_err(|source| ServiceError::Supervisor {
+                    container: record.id.to_string(),
+                    source,
+                })
+            }
+            ContainerPhase::Created => {
+                Ok(bundle::rewrite_resources(&self.layout.bundle(&record.id), limits)?)
+            }
+            ContainerPhase::Creating | ContainerPhase::Exited { .. } | ContainerPhase::Removing => {
+                let (container, phase) = (record.id.clone(), record.phase.name());
+                Err(ServiceError::ContainerPhase(ContainerRefusal { container, phase }))
+            }
+        }
     }
 }

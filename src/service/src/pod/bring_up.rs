@@ -1,6 +1,7 @@
 //! Bringing a pod up: every hold noted, then taken in order; and taking a half-made one away again.
 
 use super::{Hold, Pod, files, namespaces, reaper};
+use crate::metrics::Stage;
 use crate::{Service, ServiceError};
 use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::namespaces::{PodPid, Sharing};
@@ -21,15 +22,21 @@ impl Service {
         self.parents.want(&record.plan.cgroup_parent)?;
         let mut journal = pod.holds.lock().await;
         journal.note(planned, &self.host.boot)?;
+        let watch = self.stages.watch(Stage::PodFiles);
         journal.take(&Hold::Directory, async { files::write(self, &record) }).await?;
+        drop(watch);
+        let watch = self.stages.watch(Stage::PodNamespaces);
         namespaces::make(self, &record, &journal).await?;
+        drop(watch);
         let mut addresses = Vec::new();
         for (place, attachment) in record.attachments.iter().enumerate() {
             let hold = Hold::Attachment(place);
+            let _watch = self.stages.watch(Stage::PodNetwork);
             addresses.extend(journal.take(&hold, self.attach(attachment)).await?);
         }
         files::write_hosts(self, &record, &addresses)?;
         let reaper = if journal.noted().contains(&Hold::Reaper) {
+            let _watch = self.stages.watch(Stage::PodProcess);
             Some(journal.take(&Hold::Reaper, reaper::start(self, &record)).await?)
         } else {
             None
@@ -65,6 +72,9 @@ impl Service {
 /// What a pod of this spec will hold, in the order in which it is taken.
 pub(crate) fn plan_holds(spec: &PodSpec, attachments: usize) -> Vec<Hold> {
     let mut holds = vec![Hold::Directory];
+    if spec.namespaces.users.mapping().is_some() {
+        holds.push(Hold::Users);
+    }
     if spec.namespaces.network == Sharing::Pod {
         holds.extend([Hold::Network, Hold::Uts]);
     }

@@ -1,14 +1,14 @@
 //! The files that a pod's containers share: resolver settings, host name, hosts.
 
 use crate::{Service, ServiceError};
-use cringle_domain::namespaces::Sharing;
+use cringle_domain::namespaces::{PodUsers, Sharing};
 use cringle_domain::plan::PodPlan;
 use cringle_domain::planner::{self, HostFiles, PlanSettings, files};
 use cringle_domain::pod::PodRecord;
 use cringle_domain::spec::PodSpec;
 use std::io::{ErrorKind, Read, Write};
 use std::net::IpAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 /// The largest resolver or hosts file of the host that is copied.
@@ -30,8 +30,9 @@ pub(super) fn write(service: &Service, record: &PodRecord) -> Result<(), Service
         .mode(0o700)
         .create(&directory)
         .map_err(|source| ServiceError::file("make", directory.clone(), source))?;
-    write_new(&directory.join("resolv.conf"), &record.plan.resolv_conf)?;
-    write_new(&directory.join("hostname"), &files::hostname_file(&record.plan.hostname))
+    let users = record.spec.namespaces.users;
+    write_new(&directory.join("resolv.conf"), &record.plan.resolv_conf, users)?;
+    write_new(&directory.join("hostname"), &files::hostname_file(&record.plan.hostname), users)
 }
 
 /// Writes the hosts file, which names the pod's addresses.
@@ -44,7 +45,8 @@ pub(super) fn write_hosts(
         Sharing::Node => copy_of(Path::new("/etc/hosts"))?,
         Sharing::Pod => files::hosts(&record.plan.hostname, addresses),
     };
-    write_new(&service.layout.pod_directory(&record.id).join("hosts"), &content)
+    let path = service.layout.pod_directory(&record.id).join("hosts");
+    write_new(&path, &content, record.spec.namespaces.users)
 }
 
 /// The content of a file of the host, up to a limit; one that is not there is empty.
@@ -59,13 +61,20 @@ fn copy_of(path: &Path) -> Result<String, ServiceError> {
     }
 }
 
-/// A new file in a directory of our own needs no replacement.
-fn write_new(path: &Path, content: &str) -> Result<(), ServiceError> {
+/// A new file in a directory of our own needs no replacement. It belongs to the pod's root, who may write it.
+fn write_new(path: &Path, content: &str, users: PodUsers) -> Result<(), ServiceError> {
+    let owner = users.mapping().map(|mapping| (mapping.users.first(), mapping.groups.first()));
     std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o644)
         .open(path)
-        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .and_then(|mut file| {
+            file.write_all(content.as_bytes())?;
+            match owner {
+                Some((user, group)) => fchown(&file, Some(user), Some(group)),
+                None => Ok(()),
+            }
+        })
         .map_err(|source| ServiceError::file("write", path, source))
 }

@@ -1,8 +1,9 @@
 //! Looking at pods: the last published records, without waiting.
 
-use super::Pod;
+use super::{Hold, Pod};
 use crate::{Service, ServiceError};
 use cringle_domain::pod::{PodPhase, PodRecord};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 impl Service {
@@ -11,6 +12,14 @@ impl Service {
     pub fn pods(&self) -> Vec<Arc<PodRecord>> {
         let records = self.pods.all().into_iter().map(|pod| pod.record());
         records.filter(|record| is_visible(&record.phase)).collect()
+    }
+
+    /// Those of [`Service::pods`] that an id or its beginning means: one or none; all if it is empty.
+    ///
+    /// # Errors
+    /// If it is the beginning of more than one.
+    pub fn pods_of(&self, id: &str) -> Result<Vec<Arc<PodRecord>>, ServiceError> {
+        crate::index::narrowed(self.pods(), id, |record| record.id.as_str())
     }
 
     /// One pod, by id or a unique beginning of it.
@@ -24,6 +33,24 @@ impl Service {
         } else {
             Err(ServiceError::NoSuchPod(id.to_owned()))
         }
+    }
+
+    /// The namespaces of a ready pod by their kind, and where they are pinned.
+    #[must_use]
+    pub fn pins(&self, record: &PodRecord) -> Vec<(&'static str, PathBuf)> {
+        if !matches!(record.phase, PodPhase::Ready { .. }) {
+            return Vec::new();
+        }
+        let directory = self.layout.pod_directory(&record.id);
+        let holds = super::plan_holds(&record.spec, 0).into_iter();
+        let pin = |hold| match hold {
+            Hold::Users => Some(("user", directory.join("user"))),
+            Hold::Network => Some(("network", self.layout.netns(&record.id))),
+            Hold::Ipc => Some(("ipc", directory.join("ipc"))),
+            Hold::Uts => Some(("uts", directory.join("uts"))),
+            Hold::Directory | Hold::Shm | Hold::Attachment(_) | Hold::Reaper => None,
+        };
+        holds.filter_map(pin).collect()
     }
 
     pub(crate) fn find_ready_pod(&self, id: &str) -> Result<Arc<Pod>, ServiceError> {

@@ -1,14 +1,15 @@
 //! The namespaces of a pod: made and pinned by a thread that ends afterwards, so that no thread of the runtime is ever in
-//! another namespace.
+//! another namespace; for a pod with users of its own by the shim's entry for that, as only a process of one thread can.
 
 use super::Hold;
-use crate::{Service, ServiceError};
-use cringle_domain::namespaces::Sharing;
+use crate::{Service, ServiceError, supervisor};
+use cringle_domain::namespaces::{IdMapping, IdRange, Sharing};
 use cringle_domain::pod::PodRecord;
 use cringle_kernel::error::{Result as KernelResult, SystemError};
 use cringle_kernel::namespace::{self, Namespaces};
 use cringle_kernel::{pin, sysctl, uts};
 use cringle_store::holds::Holds;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 
@@ -28,16 +29,27 @@ pub(super) async fn make(
     journal: &Holds<Hold>,
 ) -> Result<(), ServiceError> {
     let orders = plan(service, record);
-    if !orders.pins.is_empty() {
-        let failed = |source| ServiceError::Namespaces { pod: record.id.clone(), source };
-        let hold = journal.noted().iter().find(|hold| matches!(hold, Hold::Network | Hold::Ipc));
-        if let Some(hold) = hold {
-            journal.take(hold, run_on_own_thread(orders)).await.map_err(failed)?;
+    let hold =
+        journal.noted().iter().find(|hold| matches!(hold, Hold::Users | Hold::Network | Hold::Ipc));
+    if let Some(hold) = hold {
+        match record.spec.namespaces.users.mapping() {
+            Some(mapping) => {
+                let directory = service.layout.pod_directory(&record.id);
+                let arguments = arguments(orders, mapping, &directory.join("user"));
+                let failed = |source| ServiceError::OwnUsers { pod: record.id.clone(), source };
+                let pinned = supervisor::pin(&service.shim, arguments);
+                journal.take(hold, pinned).await.map_err(failed)?;
+            }
+            None => {
+                let failed = |source| ServiceError::Namespaces { pod: record.id.clone(), source };
+                journal.take(hold, run_on_own_thread(orders)).await.map_err(failed)?;
+            }
         }
     }
     if record.spec.namespaces.ipc == Sharing::Pod {
         let shm = service.layout.pod_directory(&record.id).join("shm");
-        journal.take(&Hold::Shm, async { mount_shm(&shm) }).await?;
+        let users = record.spec.namespaces.users.mapping();
+        journal.take(&Hold::Shm, async { mount_shm(&shm, users) }).await?;
     }
     Ok(())
 }
@@ -58,6 +70,28 @@ fn plan(service: &Service, record: &PodRecord) -> Orders {
     let kinds = pins.iter().fold(Namespaces::default(), |kinds, (kind, _)| kinds.with(*kind));
     let sysctls = record.plan.sysctls.clone().into_iter().collect();
     Orders { kinds, pins, hostname, sysctls }
+}
+
+/// The same orders for the shim's entry, where all but the user namespace belongs to that.
+fn arguments(orders: Orders, mapping: IdMapping, users: &Path) -> Vec<OsString> {
+    let range = |range: IdRange| format!("0:{}:{}", range.first(), range.length());
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |flag: &str, value: OsString| arguments.extend([flag.into(), value]);
+    add("--users", range(mapping.users).into());
+    add("--groups", range(mapping.groups).into());
+    if let Some(hostname) = orders.hostname {
+        add("--hostname", hostname.into());
+    }
+    for (name, value) in orders.sysctls {
+        add("--sysctl", format!("{name}={value}").into());
+    }
+    let pins = [(Namespaces::USER, users.to_owned())].into_iter().chain(orders.pins);
+    for (kind, path) in pins {
+        let mut pin = OsString::from(format!("{}=", kind.file().unwrap_or_default()));
+        pin.push(path);
+        add("--pin", pin);
+    }
+    arguments
 }
 
 async fn run_on_own_thread(orders: Orders) -> KernelResult<()> {
@@ -85,10 +119,14 @@ fn execute(orders: &Orders) -> KernelResult<()> {
 }
 
 /// 64 MiB as everywhere in the field; the pages are charged to the containers that write them.
-fn mount_shm(path: &Path) -> Result<(), ServiceError> {
+fn mount_shm(path: &Path, users: Option<IdMapping>) -> Result<(), ServiceError> {
     std::fs::DirBuilder::new()
         .create(path)
         .map_err(|source| ServiceError::file("make", path, source))?;
-    pin::mount_tmpfs(path, "mode=1777,size=67108864")
+    let mut options = "mode=1777,size=67108864".to_owned();
+    if let Some(IdMapping { users, groups }) = users {
+        options.push_str(&format!(",uid={},gid={}", users.first(), groups.first()));
+    }
+    pin::mount_tmpfs(path, &options)
         .map_err(|source| ServiceError::kernel(format!("mount \"{}\"", path.display()), source))
 }

@@ -3,6 +3,7 @@
 use crate::pod::Pod;
 use crate::supervisor::{Launch, LogTarget, Supervisor, TerminalMode};
 use crate::{Service, ServiceError};
+use cringle_domain::plan::PlannedUsers;
 use cringle_domain::pod::Downfall;
 use cringle_domain::pod::PodRecord;
 use cringle_domain::process::ProcessIdentity;
@@ -21,7 +22,11 @@ pub(super) async fn start(
         .create(&bundle)
         .map_err(|source| ServiceError::file("make", bundle.clone(), source))?;
     let cgroup = service.cgroup_of(record, &format!("{}-reaper", record.id));
-    let spec = crate::bundle::reaper_spec(&record.id, &cgroup)?;
+    let users = record.spec.namespaces.users.mapping().map(|mapping| PlannedUsers {
+        namespace: service.layout.pod_directory(&record.id).join("user"),
+        mapping,
+    });
+    let spec = crate::bundle::reaper_spec(&record.id, &cgroup, users.as_ref())?;
     crate::bundle::write_new(&bundle.join("config.json"), &spec)?;
     let launch = Launch {
         bundle,

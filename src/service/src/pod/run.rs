@@ -23,6 +23,10 @@ impl Service {
     /// If the spec is refused, a pod of that name is there, or something could not be made; then nothing is left.
     pub async fn run_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
         self.require_known_handler(&spec.runtime_handler)?;
+        if spec.namespaces.users.mapping().is_some() {
+            self.user_namespaces()
+                .map_err(|reason| ServiceError::NoUserNamespaces(reason.to_owned()))?;
+        }
         loop {
             let id = match self.pod_claims.claim(&spec.metadata, spec.clone()) {
                 Claim::Mine(ticket) => {
@@ -97,7 +101,7 @@ impl Service {
         let record = PodRecord { id: id.clone(), spec, plan, created, boot, attachments, phase };
         let tracked = Tracked::create(self.layout.pod_record(&id), record)?;
         let journal = Holds::new(self.layout.pod_holds(&id));
-        let pod = Arc::new(Pod::new(tracked, journal));
+        let pod = Arc::new(Pod::new(tracked, journal, &self.journal));
         self.pods.insert(Arc::clone(&pod));
         match self.bring_up(&pod, holds).await {
             Ok(()) => Ok(id),

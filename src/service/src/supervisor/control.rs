@@ -52,10 +52,10 @@ impl Control {
     /// # Errors
     /// The shim refuses, or the connection breaks.
     pub(super) async fn ask(&mut self, order: Order) -> Result<Answer, SupervisorError> {
-        self.ask_with(order, &[]).await
+        self.ask_with(order, &[]).await.map(|(answer, _none)| answer)
     }
 
-    /// Gives an order with descriptors and waits for its answer.
+    /// Gives an order with descriptors and waits for its answer, which may bring some too.
     ///
     /// # Errors
     /// The shim refuses, or the connection breaks.
@@ -63,7 +63,7 @@ impl Control {
         &mut self,
         order: Order,
         descriptors: &[BorrowedFd<'_>],
-    ) -> Result<Answer, SupervisorError> {
+    ) -> Result<(Answer, Vec<OwnedFd>), SupervisorError> {
         if self.greeted == Greeted::NotYet {
             self.greeted = Greeted::Already;
             // Its answer is not waited for before the order goes out.
@@ -85,7 +85,7 @@ impl Control {
             if let Some(report) = self.reports.pop_front() {
                 return Ok(report);
             }
-            match self.message().await? {
+            match self.message().await?.0 {
                 Message::Report(report) => return Ok(report),
                 // To a question that nobody waits for any more.
                 Message::Answer { .. } => {}
@@ -93,11 +93,13 @@ impl Control {
         }
     }
 
-    async fn answer_to(&mut self, wanted: u64) -> Result<Answer, SupervisorError> {
+    async fn answer_to(&mut self, wanted: u64) -> Result<(Answer, Vec<OwnedFd>), SupervisorError> {
         loop {
-            match self.message().await? {
+            let (message, descriptors) = self.message().await?;
+            match message {
                 Message::Answer { number, result } if number == wanted => {
-                    return result.map_err(SupervisorError::from_control);
+                    let answer = result.map_err(SupervisorError::from_control)?;
+                    return Ok((answer, descriptors));
                 }
                 Message::Answer { .. } => {}
                 Message::Report(report) => self.reports.push_back(report),
@@ -127,7 +129,7 @@ impl Control {
         }
     }
 
-    async fn message(&mut self) -> Result<Message, SupervisorError> {
+    async fn message(&mut self) -> Result<(Message, Vec<OwnedFd>), SupervisorError> {
         loop {
             let ready = self.socket.readable().await;
             let mut ready = ready.map_err(SupervisorError::Connection)?;
@@ -138,8 +140,9 @@ impl Control {
             let packet = received.map_err(SupervisorError::Connection)?;
             let packet = packet
                 .ok_or_else(|| SupervisorError::Connection(io::ErrorKind::UnexpectedEof.into()))?;
-            return serde_json::from_slice(&packet.bytes)
-                .map_err(|error| SupervisorError::Connection(error.into()));
+            let message = serde_json::from_slice(&packet.bytes)
+                .map_err(|error| SupervisorError::Connection(error.into()))?;
+            return Ok((message, packet.descriptors));
         }
     }
 }

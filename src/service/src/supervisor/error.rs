@@ -30,6 +30,9 @@ pub enum SupervisorError {
     /// A socket of the shim could not be made or used.
     #[error("failed to use the shim's socket")]
     Socket(#[source] SystemError),
+    /// Pipes or a terminal for a process could not be made ready.
+    #[error("failed to prepare streams")]
+    Streams(#[source] io::Error),
     /// The shim's process could not be made.
     #[error("failed to spawn the shim")]
     Spawn(#[source] io::Error),
@@ -110,6 +113,9 @@ pub enum ExecError {
     /// Its time was up; it was killed with all its offspring.
     #[error("the command did not end in time and was killed")]
     TimedOut,
+    /// Too many others have much output in memory. Code ResourceExhausted.
+    #[error("no memory was free for the command's output, and it was killed")]
+    NoRoom,
     /// The program could not be executed, or the container does not run.
     #[error("{text}")]
     NotExecuted {

@@ -4,53 +4,80 @@
 //! process with all its offspring.
 
 use super::control::{Control, raw};
-use super::{ExecError, PATIENCE, SupervisorError};
+use super::room::{FREE, Room};
+use super::{ExecBounds, ExecError, PATIENCE, SupervisorError};
 use cringle_proto_shim::control::{Answer, ExecEnding, Order, Report, Stream};
 use oci_spec::runtime::Process;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// How long the pipes are read after the end of the process: its offspring may have them open.
 const GRACE: Duration = Duration::from_millis(250);
-const CHUNK: usize = 64 * 1024;
 
 /// What an exec gave.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ExecOutput {
-    /// Standard output, as much as was asked for.
+    /// Standard output, as much as may be kept.
     pub stdout: Vec<u8>,
     /// Standard error, likewise.
     pub stderr: Vec<u8>,
     /// Exit code; 128 and the signal's number if one ended it.
     pub exit_code: i32,
+    /// The place among those who keep much.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
-/// Executes, reads, waits.
+/// Waits until it may run, executes, reads, waits.
 pub(super) async fn exec_sync(
     bundle: &Path,
     process: &Process,
     timeout: Option<Duration>,
-    output_cap: usize,
+    bounds: &ExecBounds,
 ) -> Result<ExecOutput, ExecError> {
-    let mut stdout = Output::new(output_cap)?;
-    let mut stderr = Output::new(output_cap)?;
+    let Some(timeout) = timeout else {
+        let _running = bounds.admission().await;
+        return execute(bundle, process, None, bounds).await;
+    };
+    let asked = Instant::now();
+    let _running = tokio::time::timeout(timeout, bounds.admission())
+        .await
+        .map_err(|_elapsed| ExecError::TimedOut)?;
+    execute(bundle, process, Some(timeout.saturating_sub(asked.elapsed())), bounds).await
+}
+
+async fn execute(
+    bundle: &Path,
+    process: &Process,
+    timeout: Option<Duration>,
+    bounds: &ExecBounds,
+) -> Result<ExecOutput, ExecError> {
+    let room = bounds.room();
+    let mut stdout = Output::new(bounds.cap())?;
+    let mut stderr = Output::new(bounds.cap())?;
     let mut control = Control::connect(bundle)?;
     let ending = {
         let run = run(&mut control, process, timeout, [stdout.writer(), stderr.writer()]);
-        let read = async { tokio::join!(stdout.reader.read(), stderr.reader.read()) };
+        let read = async { tokio::try_join!(stdout.reader.read(&room), stderr.reader.read(&room)) };
         tokio::pin!(run, read);
         // The process' end decides; a process may well close its output long before.
         let early = tokio::select! {
             ending = &mut run => Some(ending?),
-            _ = &mut read => None,
+            read = &mut read => read.map(|_both| None)?,
         };
         match early {
             Some(ending) => {
                 // What is open longer belongs to somebody that was left behind.
-                let _read_to_the_end = tokio::time::timeout(GRACE, read).await;
+                loop {
+                    match tokio::time::timeout(GRACE, &mut read).await {
+                        Ok(read) => break read.map(drop)?,
+                        Err(_elapsed) if room.is_awaited() => {}
+                        Err(_elapsed) => break,
+                    }
+                }
                 ending
             }
             None => run.await?,
@@ -62,6 +89,7 @@ pub(super) async fn exec_sync(
             stdout: stdout.reader.kept,
             stderr: stderr.reader.kept,
             exit_code: super::end::outcome_of(ending).exit_code(),
+            _place: room.into_place(),
         }),
     }
 }
@@ -81,9 +109,9 @@ async fn run(
     };
     let passed: Vec<_> = writers.iter().flatten().map(AsFd::as_fd).collect();
     let started = tokio::time::timeout(PATIENCE, control.ask_with(order, &passed)).await;
-    match started.map_err(|_elapsed| SupervisorError::Silent { order: "exec" })?? {
+    match started.map_err(|_elapsed| SupervisorError::Silent { order: "exec" })??.0 {
         Answer::Started { .. } => {}
-        Answer::Hello { .. } | Answer::Done | Answer::State(_) => {
+        Answer::Hello { .. } | Answer::Done | Answer::State(_) | Answer::Attached { .. } => {
             return Err(SupervisorError::Nonsense { order: "exec" });
         }
     }
@@ -132,23 +160,31 @@ impl Output {
 }
 
 impl Reader {
-    /// Reads to the end; keeps the first bytes and lets the others go, so that the process is never held up.
-    async fn read(&mut self) {
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match self.pipe.read(&mut chunk).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => {
-                    let wanted = read.min(self.cap - self.kept.len());
-                    self.kept.extend_from_slice(chunk.get(..wanted).unwrap_or_default());
-                }
+    /// Reads to the end; keeps the first bytes and lets the others go, so that the process is never held up for good.
+    async fn read(&mut self, room: &Room) -> Result<(), ExecError> {
+        if self.keep_until(FREE.min(self.cap)).await {
+            if self.cap > FREE {
+                room.more().await?;
+            }
+            if self.keep_until(self.cap).await {
+                // A pipe that cannot be read has nothing to say any more.
+                let _unreadable = tokio::io::copy(&mut self.pipe, &mut tokio::io::sink()).await;
             }
         }
+        Ok(())
+    }
+
+    /// Keeps so many bytes in all; whether there may be more.
+    async fn keep_until(&mut self, size: usize) -> bool {
+        let wanted = size.saturating_sub(self.kept.len());
+        let limit = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let read = (&mut self.pipe).take(limit).read_to_end(&mut self.kept).await;
+        read.is_ok_and(|read| read == wanted)
     }
 }
 
 /// An id that no other exec of this daemon or of one before it has.
-fn exec_id() -> String {
+pub(super) fn exec_id() -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);

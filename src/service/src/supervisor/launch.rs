@@ -2,13 +2,14 @@
 
 use super::{ShimProgram, SupervisorError};
 use crate::settings::Writes;
+use cringle_domain::namespaces::IdMapping;
 use cringle_domain::snapshot::Active;
 use cringle_domain::spec::Input;
 use cringle_kernel::socket::{self, Kind, Waiting};
 use cringle_proto_shim::containerd::types::mount::Mount;
 use cringle_proto_shim::task::CreateTaskRequest;
 use cringle_proto_shim::{
-    CONTROL_SOCKET, CRI_LOG_SCHEME, ENVIRONMENT, KEPT_INPUT, TASK_SOCKET, TaskClient,
+    CONTROL_SOCKET, CRI_LOG_SCHEME, ENVIRONMENT, KEPT_INPUT, KEPT_OUTPUT, TASK_SOCKET, TaskClient,
 };
 use rustix::fs::{Mode, OFlags};
 use std::fs::{File, OpenOptions};
@@ -45,6 +46,8 @@ pub struct Launch {
 pub enum LogTarget {
     /// Nowhere.
     Discard,
+    /// To whoever is attached.
+    Attached,
     /// As CRI log lines to this file.
     CriLog(PathBuf),
 }
@@ -70,9 +73,9 @@ pub struct RootfsMount {
 }
 
 impl RootfsMount {
-    /// The overlay of a container's layers.
+    /// The overlay of a container's layers, which show the ids of the host that the container's are.
     #[must_use]
-    pub fn overlay(active: &Active, writes: Writes) -> Self {
+    pub fn overlay(active: &Active, writes: Writes, mapping: Option<IdMapping>) -> Self {
         let lower: Vec<_> = active.lower.iter().map(|layer| layer.to_string_lossy()).collect();
         let mut options = vec![
             format!("lowerdir={}", lower.join(":")),
@@ -81,6 +84,11 @@ impl RootfsMount {
         ];
         if writes == Writes::Volatile {
             options.push("volatile".to_owned());
+        }
+        if let Some(IdMapping { users, groups }) = mapping {
+            for (word, range) in [("uidmap", users), ("gidmap", groups)] {
+                options.push(format!("{word}=0:{}:{}", range.first(), range.length()));
+            }
         }
         Self { kind: "overlay".to_owned(), source: "overlay".to_owned(), options }
     }
@@ -138,6 +146,7 @@ pub(super) fn connect_task(bundle: &Path) -> Result<TaskClient, SupervisorError>
 pub(super) fn create_request(launch: &Launch) -> CreateTaskRequest {
     let output = match &launch.stdout {
         LogTarget::Discard => String::new(),
+        LogTarget::Attached => KEPT_OUTPUT.to_owned(),
         LogTarget::CriLog(path) => format!("{CRI_LOG_SCHEME}{}", path.display()),
     };
     let rootfs = launch.rootfs.iter().map(|mount| Mount {

@@ -91,7 +91,9 @@ impl Watcher {
                         return Ok(exit_of(record));
                     }
                 }
-                Report::ExecExited { .. } | Report::OutOfMemory { .. } => {}
+                Report::ExecExited { .. }
+                | Report::AttachmentEnded { .. }
+                | Report::OutOfMemory { .. } => {}
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What must hold of a container under a shim, whoever asks.
 
 use super::supervisor::{
-    self, ExecError, Launch, LogTarget, ShimProgram, ShimState, Supervisor, SupervisorError,
-    TerminalMode,
+    self, ExecBounds, ExecError, Launch, LogTarget, ShimProgram, ShimState, Supervisor,
+    SupervisorError, TerminalMode,
 };
 use cringle_domain::process::{Outcome, Signal};
 use cringle_domain::spec::Input;
@@ -164,6 +164,11 @@ fn oci_process(script: &str) -> oci_spec::runtime::Process {
     serde_json::from_value(process(&["/bin/sh", "-c", script])).unwrap()
 }
 
+/// Bounds of one's own: only the cap counts.
+fn keeping(cap: usize) -> ExecBounds {
+    ExecBounds::new(cap, 8, 8)
+}
+
 /// The shim beside this test's own program.
 fn program() -> &'static ShimProgram {
     static PROGRAM: OnceLock<ShimProgram> = OnceLock::new();
@@ -298,24 +303,28 @@ async fn an_exec_gives_its_output_and_code_and_its_cap_is_kept() {
     let container = Container::new("sleep 1000");
     let supervisor = container.started().await;
     let script = "echo one; echo two >&2; exit 5";
-    let output = within(supervisor.exec_sync(&oci_process(script), None, 1000)).await.unwrap();
+    let output =
+        within(supervisor.exec_sync(&oci_process(script), None, &keeping(1000))).await.unwrap();
     assert_eq!(
         (output.stdout.as_slice(), output.stderr.as_slice()),
         (&b"one\n"[..], &b"two\n"[..])
     );
     assert_eq!(output.exit_code, 5);
     let flood = oci_process("dd if=/dev/zero bs=1024 count=1000 2>/dev/null; echo end >&2");
-    let output = within(supervisor.exec_sync(&flood, None, 1000)).await.unwrap();
+    let output = within(supervisor.exec_sync(&flood, None, &keeping(1000))).await.unwrap();
     assert_eq!((output.stdout.len(), output.stderr.as_slice()), (1000, &b"end\n"[..]));
     let mut absent = oci_process("");
     absent.set_args(Some(vec!["/nope".to_owned()]));
-    let error = within(supervisor.exec_sync(&absent, None, 1000)).await.unwrap_err();
+    let error = within(supervisor.exec_sync(&absent, None, &keeping(1000))).await.unwrap_err();
     assert!(
         matches!(&error, ExecError::NotExecuted { text, .. } if text.contains("/nope")),
         "{error:?}"
     );
     let closing = oci_process("exec >&- 2>&-; exit 4");
-    assert_eq!(within(supervisor.exec_sync(&closing, None, 10)).await.unwrap().exit_code, 4);
+    assert_eq!(
+        within(supervisor.exec_sync(&closing, None, &keeping(10))).await.unwrap().exit_code,
+        4
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -323,7 +332,8 @@ async fn an_exec_that_leaves_its_pipes_to_others_is_not_waited_for() {
     let container = Container::new("sleep 1000");
     let supervisor = container.started().await;
     let script = "(sleep 1000) & echo done";
-    let output = within(supervisor.exec_sync(&oci_process(script), None, 1000)).await.unwrap();
+    let output =
+        within(supervisor.exec_sync(&oci_process(script), None, &keeping(1000))).await.unwrap();
     assert_eq!(output.stdout, b"done\n");
 }
 
@@ -334,13 +344,14 @@ async fn an_exec_whose_time_is_up_dies_with_its_offspring() {
     let script =
         "sleep 4321 & (sleep 4321 & setsid sleep 4321) & (setsid sleep 4321 &); sleep 4321";
     let timeout = Some(Duration::from_millis(300));
-    let error =
-        within(supervisor.exec_sync(&oci_process(script), timeout, 1000)).await.unwrap_err();
+    let error = within(supervisor.exec_sync(&oci_process(script), timeout, &keeping(1000)))
+        .await
+        .unwrap_err();
     assert!(matches!(error, ExecError::TimedOut), "{error:?}");
     let count = oci_process("ps -o args | grep -c '[s]leep 4321'");
     let mut left = String::new();
     for _ in 0..100 {
-        let output = within(supervisor.exec_sync(&count, None, 100)).await.unwrap();
+        let output = within(supervisor.exec_sync(&count, None, &keeping(100))).await.unwrap();
         left = String::from_utf8(output.stdout).unwrap();
         if left.trim() == "0" {
             return;
@@ -355,7 +366,8 @@ async fn an_exec_whose_caller_gives_up_is_killed() {
     let supervisor = container.started().await;
     {
         let process = oci_process("echo begun >/proc/1/fd/1; sleep 4322");
-        let exec = supervisor.exec_sync(&process, None, 1000);
+        let bounds = keeping(1000);
+        let exec = supervisor.exec_sync(&process, None, &bounds);
         tokio::select! {
             _ = exec => panic!("ended"),
             () = container.logged("begun") => {}
@@ -364,7 +376,7 @@ async fn an_exec_whose_caller_gives_up_is_killed() {
     let count = oci_process("ps -o args | grep -c '[s]leep 4322'");
     let end = Instant::now() + DEADLINE;
     loop {
-        let output = within(supervisor.exec_sync(&count, None, 100)).await.unwrap();
+        let output = within(supervisor.exec_sync(&count, None, &keeping(100))).await.unwrap();
         if output.stdout == b"0\n" {
             return;
         }
@@ -486,7 +498,9 @@ async fn the_shim_runs_from_a_sealed_memory_file_and_shows_nothing() {
     assert!(program.to_string_lossy().starts_with("/memfd:"), "{program:?}");
     let written = fs::OpenOptions::new().write(true).open(shim.join("exe"));
     written.unwrap_err();
-    assert_eq!(fs::read(shim.join("environ")).unwrap(), b"");
+    // What the C library is told of its allocator; nothing of the daemon's own environment.
+    let allocator = b"GLIBC_TUNABLES=glibc.malloc.tcache_count=0\0";
+    assert_eq!(fs::read(shim.join("environ")).unwrap(), allocator);
     assert_eq!(fs::read_dir(shim.join("task")).unwrap().count(), 1, "one thread");
     drop(supervisor);
 }
@@ -548,7 +562,8 @@ async fn a_reaper_is_pid_1_for_containers_that_join_it() {
     member.logged("1 pause").await;
     let zombies = oci_process("ps -o stat | grep -c Z");
     let end = Instant::now() + DEADLINE;
-    while within(supervisor.exec_sync(&zombies, None, 10)).await.unwrap().stdout != b"0\n" {
+    while within(supervisor.exec_sync(&zombies, None, &keeping(10))).await.unwrap().stdout != b"0\n"
+    {
         assert!(Instant::now() < end, "zombies");
     }
     reaper.stop(Signal::TERM, DEADLINE).await.unwrap();
@@ -583,3 +598,6 @@ async fn a_shim_needs_little_memory_of_its_own() {
     assert!(size <= 256, "{size} kB");
     drop(supervisor);
 }
+
+#[path = "streams.rs"]
+mod streams;

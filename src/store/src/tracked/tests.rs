@@ -59,3 +59,31 @@ async fn a_phase_that_cannot_be_written_is_not_published() {
     assert!(matches!(tracked.advance(2).await, Err(AdvanceError::Write { .. })));
     assert_eq!(tracked.now().0, 1);
 }
+
+/// Notes the changes that it sees, and what readers see before and after it has each shown.
+#[derive(Debug, Default)]
+struct Notes(std::sync::Mutex<Vec<(u32, u32)>>);
+
+impl Witness<Counter> for Notes {
+    fn witness(&self, before: &Arc<Counter>, after: &Arc<Counter>, show: &dyn Fn()) {
+        show();
+        self.0.lock().unwrap().push((before.0, after.0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_sees_each_change_once_and_nothing_that_was_not_written() {
+    let directory = tempfile::tempdir().unwrap();
+    let notes = Arc::new(Notes::default());
+    let witness: Arc<dyn Witness<Counter>> = Arc::<Notes>::clone(&notes);
+    let tracked =
+        Tracked::create(directory.path().join("counter"), Counter(1)).unwrap().witnessed(witness);
+    for event in [2, 2, 5] {
+        tracked.advance(event).await.unwrap();
+    }
+    tracked.advance(10).await.unwrap_err();
+    drop(directory);
+    tracked.advance(6).await.unwrap_err();
+    assert_eq!(*notes.0.lock().unwrap(), [(1, 2), (2, 5)]);
+    assert_eq!(tracked.now().0, 5);
+}

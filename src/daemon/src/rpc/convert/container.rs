@@ -49,20 +49,22 @@ pub(in crate::rpc) fn container_spec(
     Ok((filled(request.pod_sandbox_id, "pod_sandbox_id")?, spec))
 }
 
-/// Which containers a list is about.
+/// The ids of a container and of its pod, or the beginning of them; empty: any.
+type Ids = (String, String);
+
+/// Which containers a list is about: by their ids, and what else they must be.
 pub(in crate::rpc) fn container_filter(
     filter: Option<v1::ContainerFilter>,
-) -> Result<impl Fn(&ContainerRecord) -> bool, Refusal> {
+) -> Result<(Ids, impl Fn(&ContainerRecord) -> bool), Refusal> {
     let filter = filter.unwrap_or_default();
     let state = filter.state.map(|state| known::<v1::ContainerState>(state.state, "filter.state"));
     let wanted = state.transpose()?;
     let selector = sorted(filter.label_selector);
-    Ok(move |record: &ContainerRecord| {
-        record.id.as_str().starts_with(&filter.id)
-            && record.pod.as_str().starts_with(&filter.pod_sandbox_id)
-            && wanted.is_none_or(|wanted| wanted == state_of(record))
+    let passes = move |record: &ContainerRecord| {
+        wanted.is_none_or(|wanted| wanted == state_of(record))
             && selects(&selector, &record.spec.labels)
-    })
+    };
+    Ok(((filter.id, filter.pod_sandbox_id), passes))
 }
 
 /// A container in a list.
@@ -97,7 +99,7 @@ pub(in crate::rpc) fn container_status(
         image_id: record.image.to_string(),
         labels: unsorted(&spec.labels),
         annotations: unsorted(&spec.annotations),
-        mounts: spec.mounts.iter().map(devices::mount_to_cri).collect(),
+        mounts: devices::mounts_to_cri(&spec.mounts, &record.image_volumes),
         log_path: shown_log_path(log_directory, &spec.log_path),
         resources: Some(v1::ContainerResources {
             linux: Some(resources::to_cri(&record.resources)),
@@ -141,11 +143,12 @@ fn metadata(metadata: v1::ContainerMetadata) -> Result<ContainerMetadata, Refusa
     Ok(ContainerMetadata { name, attempt: metadata.attempt })
 }
 
-fn metadata_to_cri(metadata: &ContainerMetadata) -> v1::ContainerMetadata {
+pub(super) fn metadata_to_cri(metadata: &ContainerMetadata) -> v1::ContainerMetadata {
     v1::ContainerMetadata { name: metadata.name.clone(), attempt: metadata.attempt }
 }
 
-fn image(image: v1::ImageSpec) -> Result<ImageRequest, Refusal> {
+/// An image as it is asked for.
+pub(super) fn image(image: v1::ImageSpec) -> Result<ImageRequest, Refusal> {
     Ok(ImageRequest {
         reference: filled(image.image, "config.image.image")?,
         user_specified: image.user_specified_image,
@@ -155,7 +158,7 @@ fn image(image: v1::ImageSpec) -> Result<ImageRequest, Refusal> {
 }
 
 /// The image as the client named it, which for the kubelet is what the user wrote.
-fn image_to_cri(image: &ImageRequest) -> v1::ImageSpec {
+pub(super) fn image_to_cri(image: &ImageRequest) -> v1::ImageSpec {
     let shown =
         if image.user_specified.is_empty() { &image.reference } else { &image.user_specified };
     v1::ImageSpec {

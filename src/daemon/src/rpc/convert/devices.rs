@@ -1,24 +1,19 @@
 //! Mounts and devices of a container.
 
 use super::fields::known;
-use cringle_domain::mounts::{Access, DeviceRequest, MountRequest, Propagation};
+use super::{container, namespaces};
+use cringle_domain::mounts::{
+    Access, DeviceRequest, ImageVolume, MountRequest, Propagation, Restriction, Restrictions,
+};
+use cringle_domain::reference::Digest;
 use cringle_domain::refusal::Refusal;
 use cringle_proto_cri::v1;
 
 /// A mount of a request.
 pub(super) fn mount(mount: v1::Mount) -> Result<MountRequest, Refusal> {
-    if mount.image.as_ref().is_some_and(|image| !image.image.is_empty()) {
-        return Err(Refusal::Unsupported("an image as a volume".to_owned()));
-    }
-    if !mount.image_sub_path.is_empty() {
-        return Err(Refusal::invalid("mounts.image_sub_path", "is given without an image"));
-    }
-    if !mount.uid_mappings.is_empty() || !mount.gid_mappings.is_empty() {
-        return Err(Refusal::Unsupported("an id-mapped mount".to_owned()));
-    }
-    if let Some(option) = mount.mount_options.first() {
-        return Err(Refusal::Unsupported(format!("the mount option {option:?}")));
-    }
+    let mapping =
+        namespaces::mapping(&mount.uid_mappings, &mount.gid_mappings, "mounts.uid_mappings")?;
+    let image = image_volume(mount.image, mount.image_sub_path)?;
     let propagation = match known(mount.propagation, "mounts.propagation")? {
         v1::MountPropagation::PropagationPrivate => Propagation::Private,
         v1::MountPropagation::PropagationHostToContainer => Propagation::HostToContainer,
@@ -38,13 +33,56 @@ pub(super) fn mount(mount: v1::Mount) -> Result<MountRequest, Refusal> {
         container_path: mount.container_path.into(),
         access,
         propagation,
+        restrictions: restrictions(&mount.mount_options)?,
         relabel: mount.selinux_relabel,
+        mapping,
+        image,
     }
     .checked()
 }
 
+fn image_volume(
+    image: Option<v1::ImageSpec>,
+    sub_path: String,
+) -> Result<Option<ImageVolume>, Refusal> {
+    match image.filter(|image| !image.image.is_empty()) {
+        Some(image) => {
+            let image = container::image(image)?;
+            Ok(Some(ImageVolume { image, sub_path: sub_path.into() }))
+        }
+        None if sub_path.is_empty() => Ok(None),
+        None => Err(Refusal::invalid("mounts.image_sub_path", "is given without an image")),
+    }
+}
+
+/// Mounts in an answer, each image among them with the one that was found, named as the answer to its pull named it.
+pub(super) fn mounts_to_cri(mounts: &[MountRequest], images: &[Digest]) -> Vec<v1::Mount> {
+    let mut images = images.iter();
+    let shown = mounts.iter().map(|mount| {
+        let mut shown = mount_to_cri(mount);
+        if let (Some(image), Some(found)) =
+            (&mut shown.image, mount.image.as_ref().and_then(|_| images.next()))
+        {
+            image.image_ref = found.to_string();
+        }
+        shown
+    });
+    shown.collect()
+}
+
+/// The further mount options: of all that mount(8) knows, those that only take something away.
+fn restrictions(options: &[String]) -> Result<Restrictions, Refusal> {
+    options.iter().try_fold(Restrictions::NONE, |restrictions, option| {
+        let known = Restriction::ALL.into_iter().find(|known| known.word() == option);
+        known.map(|known| restrictions.with(known)).ok_or_else(|| {
+            let problem = format!("{option:?} is not one of noexec, nodev and nosuid");
+            Refusal::invalid("mounts.mount_options", problem)
+        })
+    })
+}
+
 /// A mount in an answer.
-pub(super) fn mount_to_cri(mount: &MountRequest) -> v1::Mount {
+fn mount_to_cri(mount: &MountRequest) -> v1::Mount {
     let propagation = match mount.propagation {
         Propagation::Private => v1::MountPropagation::PropagationPrivate,
         Propagation::HostToContainer => v1::MountPropagation::PropagationHostToContainer,
@@ -57,7 +95,17 @@ pub(super) fn mount_to_cri(mount: &MountRequest) -> v1::Mount {
         selinux_relabel: mount.relabel,
         propagation: propagation.into(),
         recursive_read_only: mount.access == Access::RecursiveReadOnly,
-        ..v1::Mount::default()
+        uid_mappings: mount.mapping.iter().map(|one| namespaces::range_to_cri(one.users)).collect(),
+        gid_mappings: mount
+            .mapping
+            .iter()
+            .map(|one| namespaces::range_to_cri(one.groups))
+            .collect(),
+        image: mount.image.as_ref().map(|volume| container::image_to_cri(&volume.image)),
+        image_sub_path: (mount.image.as_ref())
+            .map(|volume| volume.sub_path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        mount_options: mount.restrictions.words().map(str::to_owned).collect(),
     }
 }
 
@@ -97,6 +145,35 @@ mod tests {
         assert_eq!(mount_to_cri(&mount(recursive.clone()).unwrap()), recursive);
     }
 
+    fn image(name: &str) -> Option<v1::ImageSpec> {
+        Some(v1::ImageSpec { image: name.to_owned(), ..v1::ImageSpec::default() })
+    }
+
+    #[test]
+    fn a_mapped_mount_and_an_image_come_back_and_an_image_with_what_was_found() {
+        let range = v1::IdMapping { host_id: 1000, container_id: 0, length: 10 };
+        let ids = |id| vec![v1::IdMapping { host_id: id, ..range }];
+        let mapped = v1::Mount { uid_mappings: ids(1000), gid_mappings: ids(2000), ..given() };
+        let volume = v1::Mount {
+            image: image("volume"),
+            image_sub_path: "etc".to_owned(),
+            host_path: String::new(),
+            readonly: true,
+            ..given()
+        };
+        let mounts: Vec<_> =
+            [volume.clone(), mapped.clone(), volume.clone()].map(|one| mount(one).unwrap()).into();
+        let name = |digit: &str| format!("sha256:{}", digit.repeat(64));
+        let found = ["1", "2"].map(|digit| name(digit).parse().unwrap());
+        let shown = mounts_to_cri(&mounts, &found);
+        assert_eq!(shown[1], mapped);
+        for (index, name) in [(0, name("1")), (2, name("2"))] {
+            let mut expected = volume.clone();
+            expected.image.as_mut().unwrap().image_ref = name;
+            assert_eq!(shown[index], expected);
+        }
+    }
+
     #[test]
     fn recursive_read_only_needs_readonly_and_private_propagation() {
         for wrong in [
@@ -110,17 +187,39 @@ mod tests {
 
     #[test]
     fn what_is_not_offered_is_refused() {
-        let image = v1::ImageSpec { image: "volume".to_owned(), ..v1::ImageSpec::default() };
+        let range = v1::IdMapping { host_id: 1000, container_id: 0, length: 10 };
         for wrong in [
-            v1::Mount { image: Some(image), ..given() },
+            v1::Mount { uid_mappings: vec![range], ..given() },
+            v1::Mount { uid_mappings: vec![range, range], gid_mappings: vec![range], ..given() },
             v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..given() },
-            v1::Mount { gid_mappings: vec![v1::IdMapping::default()], ..given() },
-            v1::Mount { mount_options: vec!["noexec".to_owned()], ..given() },
+            v1::Mount { image_sub_path: "etc".to_owned(), ..given() },
+            v1::Mount { image: image("volume"), ..given() },
+            v1::Mount { image: image("volume"), host_path: String::new(), ..given() },
         ] {
-            assert!(matches!(mount(wrong), Err(Refusal::Unsupported(_))));
+            assert!(matches!(mount(wrong), Err(Refusal::Invalid { .. })));
         }
         let unknown = v1::Mount { propagation: 7, ..given() };
         assert!(matches!(mount(unknown), Err(Refusal::Invalid { .. })));
+    }
+
+    #[test]
+    fn mount_options_take_something_away_and_come_back_in_one_order() {
+        let with = |options: &[&str]| v1::Mount {
+            mount_options: options.iter().map(|option| (*option).to_owned()).collect(),
+            ..given()
+        };
+        for (asked, shown) in [
+            (&["noexec"][..], &["noexec"][..]),
+            (&["nodev", "nosuid", "noexec"], &["nosuid", "noexec", "nodev"]),
+            (&["nodev", "nodev"], &["nodev"]),
+        ] {
+            let shown: Vec<_> = shown.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(mount_to_cri(&mount(with(asked)).unwrap()).mount_options, shown);
+        }
+        for wrong in ["exec", "NOEXEC", "", "rbind", "ro", "noexec,nodev", "size=1"] {
+            let refused = mount(with(&["nodev", wrong]));
+            assert!(matches!(refused, Err(Refusal::Invalid { .. })), "{wrong}");
+        }
     }
 
     #[test]

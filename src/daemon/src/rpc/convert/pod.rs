@@ -39,19 +39,19 @@ pub(in crate::rpc) fn pod_spec(request: v1::RunPodSandboxRequest) -> Result<PodS
     })
 }
 
-/// Which pods a list is about.
+/// Which pods a list is about: an id or the beginning of one, and what else they must be.
 pub(in crate::rpc) fn pod_filter(
     filter: Option<v1::PodSandboxFilter>,
-) -> Result<impl Fn(&PodRecord) -> bool, Refusal> {
+) -> Result<(String, impl Fn(&PodRecord) -> bool), Refusal> {
     let filter = filter.unwrap_or_default();
     let state = filter.state.map(|state| known::<v1::PodSandboxState>(state.state, "filter.state"));
     let wanted = state.transpose()?;
     let selector = sorted(filter.label_selector);
-    Ok(move |record: &PodRecord| {
-        record.id.as_str().starts_with(&filter.id)
-            && wanted.is_none_or(|wanted| wanted == state_of(record))
+    let passes = move |record: &PodRecord| {
+        wanted.is_none_or(|wanted| wanted == state_of(record))
             && selects(&selector, &record.spec.labels)
-    })
+    };
+    Ok((filter.id, passes))
 }
 
 /// A pod in a list.
@@ -102,7 +102,7 @@ fn metadata(metadata: v1::PodSandboxMetadata) -> Result<PodMetadata, Refusal> {
     })
 }
 
-fn metadata_to_cri(metadata: &PodMetadata) -> v1::PodSandboxMetadata {
+pub(super) fn metadata_to_cri(metadata: &PodMetadata) -> v1::PodSandboxMetadata {
     v1::PodSandboxMetadata {
         name: metadata.name.clone(),
         uid: metadata.uid.clone(),

@@ -53,6 +53,7 @@ pub(super) fn container(
             &capabilities.add_ambient_capabilities,
         )?,
         pid: namespaces::container_pid(context.namespace_options.as_ref(), pod)?,
+        users: namespaces::container_users(context.namespace_options.as_ref())?,
         user,
         group,
         supplemental_groups: groups(&context.supplemental_groups)?,

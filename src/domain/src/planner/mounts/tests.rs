@@ -2,7 +2,8 @@
 
 use super::super::tests::{Case, container, pod};
 use super::*;
-use crate::namespaces::PodNamespaces;
+use crate::mounts::ImageVolume;
+use crate::namespaces::{IdMapping, IdRange, PodNamespaces, PodUsers};
 use crate::spec::PodSpec;
 
 fn request(host: &str, target: &str) -> MountRequest {
@@ -11,8 +12,62 @@ fn request(host: &str, target: &str) -> MountRequest {
         container_path: target.into(),
         access: Access::ReadWrite,
         propagation: Propagation::Private,
+        restrictions: Restrictions::NONE,
         relabel: false,
+        mapping: None,
+        image: None,
     }
+}
+
+fn own_users() -> IdMapping {
+    let range = IdRange::new(100_000, 65536).unwrap();
+    IdMapping { users: range, groups: range }
+}
+
+fn in_own_users(requests: Vec<MountRequest>) -> Case {
+    let mut case = with(requests);
+    case.pod.namespaces.users = PodUsers::Pod(own_users());
+    case
+}
+
+fn of_image(target: &str, sub_path: &str) -> MountRequest {
+    let image = ImageVolume { image: container().image, sub_path: sub_path.into() };
+    MountRequest { access: Access::ReadOnly, image: Some(image), ..request("", target) }
+}
+
+#[test]
+fn each_image_volume_has_its_own_layers_and_shows_the_pods_ids() {
+    let requests =
+        vec![of_image("/first", ""), request("/h", "/between"), of_image("/second", "etc")];
+    let mut case = in_own_users(requests);
+    let layers = |name: &str| vec![PathBuf::from(name), PathBuf::from("/empty")];
+    case.image_volumes = vec![layers("/a"), layers("/b")];
+    let mounts = planned(&case);
+    for (target, name, sub_path) in [("/first", "/a", ""), ("/second", "/b", "etc")] {
+        let mount = at(&mounts, target);
+        let source = MountSource::Image { layers: layers(name), sub_path: sub_path.into() };
+        assert_eq!(mount.source, source);
+        assert_eq!((mount.access, mount.mapping), (Access::ReadOnly, Some(own_users())));
+        assert!(mount.restrictions.words().eq(["nosuid", "nodev"]), "{mount:?}");
+    }
+    assert_eq!(at(&mounts, "/between").mapping, None);
+    case.image_volumes.pop();
+    assert!(plan(&case.input(), &Identity::default()).is_err(), "an image without layers");
+}
+
+#[test]
+fn with_users_of_its_own_nothing_reaches_the_host() {
+    let mapped = MountRequest { mapping: Some(own_users()), ..request("/h", "/m") };
+    let mut case = in_own_users(vec![mapped.clone()]);
+    case.image.volumes = vec!["/data".to_owned()];
+    case.spec.security.readonly_rootfs = true;
+    case.spec.security.privilege = Privilege::Privileged;
+    let mounts = planned(&case);
+    assert_eq!(at(&mounts, "/m").mapping, Some(own_users()));
+    assert_eq!(at(&mounts, "/sys/fs/cgroup").access, Access::ReadOnly);
+    assert_eq!((mounts.volumes[0].user, mounts.volumes[0].group), (100_007, 100_008));
+    let out = MountRequest { propagation: Propagation::Bidirectional, ..mapped };
+    assert!(plan(&in_own_users(vec![out]).input(), &Identity::default()).is_err());
 }
 
 fn planned(case: &Case) -> Mounts {
@@ -167,4 +222,14 @@ fn an_image_has_no_volume_over_the_kernels_file_systems() {
         case.image.volumes = vec![volume.to_owned()];
         assert!(plan(&case.input(), &Identity::default()).is_err(), "{volume:?}");
     }
+}
+
+#[test]
+fn a_client_can_withhold_what_files_on_its_mount_can_do() {
+    use crate::mounts::Restriction;
+    let restrictions = Restrictions::NONE.with(Restriction::NoPrograms);
+    let case = with(vec![MountRequest { restrictions, ..request("/h", "/m") }]);
+    let mounts = planned(&case).mounts;
+    let found = mounts.iter().find(|mount| mount.target == Path::new("/m")).unwrap();
+    assert_eq!(found.restrictions.words().collect::<Vec<_>>(), ["noexec"]);
 }

@@ -4,7 +4,8 @@ use super::{FileName, Parent};
 use crate::unpack::archive::{Entry, Mtime};
 use crate::unpack::report::UnpackError;
 use rustix::fs::{
-    self, AtFlags, FileType, Gid, Mode, RawMode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags,
+    self, AtFlags, FileType, Gid, Mode, RawMode, Stat, Timespec, Timestamps, UTIME_OMIT, Uid,
+    XattrFlags,
 };
 use rustix::io::Errno;
 use std::os::fd::AsFd;
@@ -39,14 +40,18 @@ pub(super) fn existing(
 ) -> Result<Existing, UnpackError> {
     let stat = fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|errno| UnpackError::system("examine", path, errno))?;
-    let kind = FileType::from_raw_mode(stat.st_mode);
-    Ok(if kind == FileType::Directory {
+    Ok(if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
         Existing::Directory
-    } else if kind == FileType::CharacterDevice && stat.st_rdev == 0 {
+    } else if is_whiteout(&stat) {
         Existing::Whiteout
     } else {
         Existing::Other
     })
+}
+
+/// Whether it is what overlayfs takes for "nothing here, whatever is below".
+pub(super) fn is_whiteout(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
 /// Sets owner, mode and extended attributes of an open file or directory; returns how many attributes were left off.
@@ -64,7 +69,7 @@ pub(super) fn set_all(file: &impl AsFd, entry: &Entry, need: Need) -> Result<u64
     // Last, because a change of owner clears file capabilities.
     let mut dropped = 0;
     for (name, value) in &entry.xattrs {
-        if !is_allowed(name) {
+        if !layers_may_have(name) {
             dropped += 1;
             continue;
         }
@@ -100,7 +105,7 @@ pub(super) fn set_mtime(file: &impl AsFd, path: &[u8], mtime: Mtime) -> Result<(
 
 /// Attributes of overlayfs would let a layer redirect others, and those of security modules are the host's to give. File
 /// capabilities and what programs keep for themselves are the layer's.
-fn is_allowed(name: &[u8]) -> bool {
+pub(crate) fn layers_may_have(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }

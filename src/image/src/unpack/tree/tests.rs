@@ -365,7 +365,8 @@ async fn names_are_kept_byte_by_byte() {
     for (case, tar) in [
         ("a name that is too long", Tarball::new().pax(&[("path", &[b'x'; 256])]).file("f", b"")),
         ("a file as a directory", Tarball::new().file("f", b"").file("f/x", b"")),
-        ("a link to nothing", Tarball::new().hard_link("h", "missing")),
+        ("a link to what it hides", Tarball::new().file(".wh.x", b"").hard_link("h", "x")),
+        ("a link below a file", Tarball::new().file("f", b"").hard_link("h", "f/x")),
         ("a link to a directory", Tarball::new().directory("d", 0o755).hard_link("h", "d")),
         ("a link to the root", Tarball::new().hard_link("h", "/")),
         ("the root as a file", Tarball::new().file(".", b"x")),
@@ -465,6 +466,41 @@ async fn a_chain_of_links_inside_the_layer_is_followed_inside() {
 }
 
 /// What the daemon's side does with marks must not leave the layer either.
+#[tokio::test]
+async fn links_into_lower_layers_are_told_by_the_names_that_are_left() {
+    let place = Place::new();
+    let tar = Tarball::new()
+        .directory("d", 0o755)
+        .hard_link("d/one", "lower/file")
+        .hard_link("two", "d/one")
+        .hard_link("three", "./lower//file")
+        .hard_link("other", "else")
+        .hard_link("replaced", "else")
+        .file("replaced", b"own")
+        .hard_link("gone", "vanished")
+        .file("gone", b"own")
+        .hard_link("self", "self")
+        .finish();
+    let unpacked = unpacked(place.unpack(&tar).await);
+    let links: Vec<(String, Vec<String>)> = unpacked
+        .marks
+        .links
+        .iter()
+        .map(|link| (decoded(std::slice::from_ref(&link.target)).remove(0), decoded(&link.names)))
+        .collect();
+    let expected = [
+        ("else", vec!["other"]),
+        ("lower/file", vec!["d/one", "three", "two"]),
+        ("self", vec!["self"]),
+    ];
+    let expected = expected.map(|(target, names)| {
+        (target.to_owned(), names.into_iter().map(str::to_owned).collect::<Vec<_>>())
+    });
+    assert_eq!(links, expected);
+    assert_eq!(place.stat("d/one").ino(), place.stat("three").ino());
+    assert!(place.stat("replaced").is_file());
+}
+
 #[test]
 fn marks_are_set_inside_the_layer_only() {
     let directory = tempfile::tempdir().expect("a directory");

@@ -31,6 +31,7 @@ fn record(phase: ContainerPhase) -> ContainerRecord {
         spec: spec.unwrap(),
         image: format!("sha256:{}", "1".repeat(64)).parse().unwrap(),
         image_reference: "docker.io/library/busybox@sha256:2".to_owned(),
+        image_volumes: Vec::new(),
         layers: Vec::new(),
         identity: Identity { user: 1000, group: 1000, groups: vec![1000, 1234] },
         stop_signal: Signal::TERM,
@@ -164,19 +165,21 @@ fn the_image_is_shown_as_the_user_wrote_it() {
 
 #[test]
 fn a_filter_wants_all_that_it_names() {
-    let passes = |filter: v1::ContainerFilter| container_filter(Some(filter)).unwrap()(&running());
+    let passes =
+        |filter: v1::ContainerFilter| container_filter(Some(filter)).unwrap().1(&running());
     let nothing = v1::ContainerFilter::default;
     let label = |value: &str| [("app".to_owned(), value.to_owned())].into();
     let state = |state: v1::ContainerState| Some(v1::ContainerStateValue { state: state.into() });
-    assert!(container_filter(None).unwrap()(&running()));
+    assert!(container_filter(None).unwrap().1(&running()));
     assert!(passes(v1::ContainerFilter {
         id: "cdcd".to_owned(),
         pod_sandbox_id: "abab".to_owned(),
         state: state(v1::ContainerState::ContainerRunning),
         label_selector: label("web"),
     }));
-    assert!(!passes(v1::ContainerFilter { id: "ab".to_owned(), ..nothing() }));
-    assert!(!passes(v1::ContainerFilter { pod_sandbox_id: "cd".to_owned(), ..nothing() }));
+    let (id, pod_sandbox_id) = ("cd".to_owned(), "ab".to_owned());
+    let by_id = container_filter(Some(v1::ContainerFilter { id, pod_sandbox_id, ..nothing() }));
+    assert_eq!(by_id.unwrap().0, ("cd".to_owned(), "ab".to_owned()));
     assert!(!passes(v1::ContainerFilter { label_selector: label("db"), ..nothing() }));
     let exited = state(v1::ContainerState::ContainerExited);
     assert!(!passes(v1::ContainerFilter { state: exited, ..nothing() }));

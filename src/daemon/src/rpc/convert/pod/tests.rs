@@ -153,14 +153,14 @@ fn the_status_shows_the_first_address_and_the_others_apart() {
 #[test]
 fn a_filter_wants_all_that_it_names() {
     let passes = |filter: v1::PodSandboxFilter, record: &PodRecord| {
-        pod_filter(Some(filter)).unwrap()(record)
+        pod_filter(Some(filter)).unwrap().1(record)
     };
     let nothing = v1::PodSandboxFilter::default;
     let state = |state: v1::PodSandboxState| Some(v1::PodSandboxStateValue { state: state.into() });
     let label = |value: &str| [("app".to_owned(), value.to_owned())].into();
-    assert!(pod_filter(None).unwrap()(&ready()));
-    assert!(passes(v1::PodSandboxFilter { id: "abab".to_owned(), ..nothing() }, &ready()));
-    assert!(!passes(v1::PodSandboxFilter { id: "b".to_owned(), ..nothing() }, &ready()));
+    assert!(pod_filter(None).unwrap().1(&ready()));
+    let by_id = pod_filter(Some(v1::PodSandboxFilter { id: "abab".to_owned(), ..nothing() }));
+    assert_eq!(by_id.unwrap().0, "abab");
     let is_ready = state(v1::PodSandboxState::SandboxReady);
     assert!(passes(v1::PodSandboxFilter { state: is_ready, ..nothing() }, &ready()));
     assert!(!passes(v1::PodSandboxFilter { state: is_ready, ..nothing() }, &stopped()));

@@ -1,0 +1,64 @@
+//! The shim's entry that makes and pins namespaces which the daemon, having more than one thread, can't.
+
+use super::ShimProgram;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+/// Why the shim's program did not pin.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// The thread that waits for it, or it, could not be had.
+    #[error("failed to run the shim's program")]
+    Run(#[source] io::Error),
+    /// It failed; its own words.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Runs the entry with these further arguments and waits for its end, on a thread made for it: the program dies with the thread
+/// that called it, so that a daemon that is gone pins nothing.
+///
+/// # Errors
+/// It could not be run, or its words.
+pub(crate) async fn pin(program: &ShimProgram, arguments: Vec<OsString>) -> Result<(), PinError> {
+    let program = program.clone();
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let spawned = std::thread::Builder::new().name("pin".to_owned()).spawn(move || {
+        // Nobody to tell if the operation is gone: it tears down what was noted.
+        drop(sender.send(run(&program, &arguments)));
+    });
+    spawned.map_err(PinError::Run)?;
+    let gone = || Err(PinError::Run(io::Error::other("its thread ended without an answer")));
+    receiver.await.unwrap_or_else(|_gone| gone())
+}
+
+/// Whether this host can make namespaces for users of a pod's own, and show files of that directory with other ids.
+///
+/// # Errors
+/// What it can't, in the shim's words.
+pub(crate) fn probe(program: &ShimProgram, directory: &std::path::Path) -> Result<(), PinError> {
+    run(program, &["--probe".into(), directory.into()])
+}
+
+fn run(program: &ShimProgram, arguments: &[OsString]) -> Result<(), PinError> {
+    let output = Command::new(program.path())
+        .arg0("containerd-shim-cringle-v2")
+        .args(["pin", "--parent", &std::process::id().to_string()])
+        .args(arguments)
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()
+        .map_err(PinError::Run)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let line = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    // What the shim says begins with the time, which a log line of ours has as well.
+    let words = line.split_once("Z ").map_or(line.as_str(), |(_, words)| words);
+    let words = if words.is_empty() { output.status.to_string() } else { words.to_owned() };
+    Err(PinError::Refused(words))
+}

@@ -1,0 +1,246 @@
+//! Execs with streams and attachments: pipes made here, the shim's ends passed to it, and the connection that they live as
+//! long as.
+
+use super::control::{Control, raw};
+use super::exec::exec_id;
+use super::{ExecError, PATIENCE, SupervisorError};
+use crate::streams::{Streams, Wanted};
+use cringle_proto_shim::control::{
+    Answer, Detachment, ExecEnding, Order, Presence, Report, Stream, WantedInput,
+};
+use oci_spec::runtime::Process;
+use rustix::pipe::PipeFlags;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// What a pipe holds that an attachment is read from: room for a client that is slow for a moment.
+const ATTACHED_PIPE: usize = 1 << 20;
+
+/// A session as it was opened: our ends of its streams, and its link to the shim.
+#[derive(Debug)]
+pub struct Opened {
+    /// The process' input.
+    pub input: Option<OwnedFd>,
+    /// Its output.
+    pub output: Option<OwnedFd>,
+    /// Its error output.
+    pub error: Option<OwnedFd>,
+    /// Its terminal.
+    pub terminal: Option<OwnedFd>,
+    /// What it lives as long as.
+    pub link: Link,
+}
+
+/// The connection of one session.
+#[derive(Debug)]
+pub struct Link(Control);
+
+/// How a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The process ended with this code.
+    Exited(i32),
+    /// The container ended.
+    ContainerEnded,
+    /// The client was too slow.
+    FellBehind,
+}
+
+impl Link {
+    /// Waits for the session's end. May be dropped and called again: a report is taken whole or not at all.
+    ///
+    /// # Errors
+    /// The connection breaks.
+    pub async fn ended(&mut self) -> Result<End, SupervisorError> {
+        loop {
+            match self.0.report().await? {
+                // A session's connection has one exec, which nobody gave a time.
+                Report::ExecExited { ending: ExecEnding::Exited(ending), .. } => {
+                    return Ok(End::Exited(super::end::outcome_of(ending).exit_code()));
+                }
+                Report::ExecExited { ending: ExecEnding::TimedOut, .. } => {
+                    return Err(SupervisorError::Nonsense { order: "exec" });
+                }
+                Report::AttachmentEnded { why: Detachment::ContainerEnded } => {
+                    return Ok(End::ContainerEnded);
+                }
+                Report::AttachmentEnded { why: Detachment::FellBehind } => {
+                    return Ok(End::FellBehind);
+                }
+                Report::State(_) | Report::Exited(_) | Report::OutOfMemory { .. } => {}
+            }
+        }
+    }
+}
+
+/// Executes a process on streams; `process` says whether it has a terminal.
+pub(super) async fn open_exec(
+    bundle: &Path,
+    process: &Process,
+    streams: Streams,
+) -> Result<Opened, ExecError> {
+    let on_terminal = process.terminal().unwrap_or(false);
+    let (mut passed, mut ours) = (Passed::default(), Ours::default());
+    if !on_terminal {
+        ours.input = passed.readable(Stream::Input, streams.input)?;
+        ours.output = passed.writable(Stream::Output, streams.output)?;
+        ours.error = passed.writable(Stream::Error, streams.error)?;
+    }
+    let order = Order::Exec {
+        id: exec_id(),
+        process: raw(process)?,
+        timeout_milliseconds: None,
+        streams: passed.names.clone(),
+    };
+    let mut control = Control::connect(bundle)?;
+    let (answer, descriptors) = passed.ask(&mut control, order, "exec").await?;
+    let mut descriptors = descriptors.into_iter();
+    let terminal = match answer {
+        Answer::Started { terminal: Presence::Absent, .. } if !on_terminal => None,
+        Answer::Started { terminal: Presence::Present, .. } => descriptors.next(),
+        Answer::Started { .. }
+        | Answer::Hello { .. }
+        | Answer::Done
+        | Answer::State(_)
+        | Answer::Attached { .. } => None,
+    };
+    if on_terminal {
+        let master = terminal.ok_or(SupervisorError::Nonsense { order: "exec" })?;
+        ours.take_terminal(master, streams.input)?;
+        ours.output = ours.terminal.as_ref().map(copy).transpose()?;
+    }
+    Ok(ours.opened(control))
+}
+
+/// Attaches to the container's first process.
+pub(super) async fn attach(
+    bundle: &Path,
+    streams: Streams,
+    input: WantedInput,
+) -> Result<Opened, SupervisorError> {
+    let (mut passed, mut ours) = (Passed::default(), Ours::default());
+    ours.output = passed.writable(Stream::Output, streams.output)?;
+    ours.error = passed.writable(Stream::Error, streams.error)?;
+    for pipe in [&ours.output, &ours.error].into_iter().flatten() {
+        // Without it the pipe is only smaller.
+        let _unprivileged = rustix::pipe::fcntl_setpipe_size(pipe, ATTACHED_PIPE);
+    }
+    let order = Order::Attach { streams: passed.names.clone(), input };
+    let mut control = Control::connect(bundle)?;
+    let (answer, descriptors) = passed.ask(&mut control, order, "attach").await?;
+    let mut descriptors = descriptors.into_iter();
+    let mut next = |presence| match presence {
+        Presence::Absent => Ok(None),
+        Presence::Present => match descriptors.next() {
+            Some(descriptor) => Ok(Some(descriptor)),
+            None => Err(SupervisorError::Nonsense { order: "attach" }),
+        },
+    };
+    match answer {
+        Answer::Attached { input, terminal } => {
+            ours.input = next(input)?;
+            ours.terminal = next(terminal)?;
+        }
+        Answer::Hello { .. } | Answer::Done | Answer::State(_) | Answer::Started { .. } => {
+            return Err(SupervisorError::Nonsense { order: "attach" });
+        }
+    }
+    for descriptor in [&ours.input, &ours.terminal].into_iter().flatten() {
+        without_waiting(descriptor)?;
+    }
+    Ok(ours.opened(control))
+}
+
+/// The ends that the shim gets.
+#[derive(Default)]
+struct Passed {
+    names: Vec<Stream>,
+    descriptors: Vec<OwnedFd>,
+}
+
+/// The ends that stay.
+#[derive(Default)]
+struct Ours {
+    input: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    error: Option<OwnedFd>,
+    terminal: Option<OwnedFd>,
+}
+
+impl Passed {
+    /// A pipe that the process reads, if it is wanted; gives our end.
+    fn readable(
+        &mut self,
+        stream: Stream,
+        wanted: Wanted,
+    ) -> Result<Option<OwnedFd>, SupervisorError> {
+        let Some((reader, writer)) = pipe(wanted)? else { return Ok(None) };
+        self.pass(stream, reader);
+        without_waiting(&writer)?;
+        Ok(Some(writer))
+    }
+
+    /// A pipe that the process writes, if it is wanted; gives our end.
+    fn writable(
+        &mut self,
+        stream: Stream,
+        wanted: Wanted,
+    ) -> Result<Option<OwnedFd>, SupervisorError> {
+        let Some((reader, writer)) = pipe(wanted)? else { return Ok(None) };
+        self.pass(stream, writer);
+        without_waiting(&reader)?;
+        Ok(Some(reader))
+    }
+
+    fn pass(&mut self, stream: Stream, descriptor: OwnedFd) {
+        self.names.push(stream);
+        self.descriptors.push(descriptor);
+    }
+
+    /// Gives the order with the descriptors, and lets go of them.
+    async fn ask(
+        self,
+        control: &mut Control,
+        order: Order,
+        name: &'static str,
+    ) -> Result<(Answer, Vec<OwnedFd>), SupervisorError> {
+        let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
+        tokio::time::timeout(PATIENCE, control.ask_with(order, &descriptors))
+            .await
+            .map_err(|_elapsed| SupervisorError::Silent { order: name })?
+    }
+}
+
+impl Ours {
+    fn take_terminal(&mut self, master: OwnedFd, input: Wanted) -> Result<(), SupervisorError> {
+        without_waiting(&master)?;
+        if input == Wanted::Yes {
+            self.input = Some(copy(&master)?);
+        }
+        self.terminal = Some(master);
+        Ok(())
+    }
+
+    fn opened(self, control: Control) -> Opened {
+        let Self { input, output, error, terminal } = self;
+        Opened { input, output, error, terminal, link: Link(control) }
+    }
+}
+
+fn pipe(wanted: Wanted) -> Result<Option<(OwnedFd, OwnedFd)>, SupervisorError> {
+    match wanted {
+        Wanted::No => Ok(None),
+        Wanted::Yes => rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .map(Some)
+            .map_err(|errno| SupervisorError::Streams(errno.into())),
+    }
+}
+
+fn copy(descriptor: &OwnedFd) -> Result<OwnedFd, SupervisorError> {
+    descriptor.try_clone().map_err(SupervisorError::Streams)
+}
+
+fn without_waiting(descriptor: &OwnedFd) -> Result<(), SupervisorError> {
+    rustix::io::ioctl_fionbio(descriptor, true)
+        .map_err(|errno| SupervisorError::Streams(errno.into()))
+}

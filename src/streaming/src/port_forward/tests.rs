@@ -1,0 +1,27 @@
+//! What the tests of both ways have in common.
+
+use super::*;
+use cringle_domain::id::PodId;
+
+/// Connects to this machine's own loopback address; port 1 is not permitted.
+#[derive(Debug)]
+pub(super) struct Loopback;
+
+impl Connect for Loopback {
+    async fn connect(&self, port: u16) -> Result<TcpStream, ServiceError> {
+        let pod = PodId::from_bytes([7; 32]);
+        TcpStream::connect(("127.0.0.1", port)).await.map_err(|source| ServiceError::Forward {
+            pod,
+            port,
+            source,
+        })
+    }
+
+    fn permits(&self, port: u16) -> bool {
+        port != 1
+    }
+
+    fn failed(&self, port: u16, error: &ServiceError) -> String {
+        format!("error forwarding port {port}: {error}")
+    }
+}
