@@ -3,13 +3,16 @@
 //!
 //! ```text
 //! cringle-bench --runtime NAME=SOCKET ... --image REFERENCE [--samples N] [--rows ROW,ROW] [--floor COMMAND]
+//!               [--idle PROGRAM] [--pull REFERENCE[=LAYER,LAYER]] [--directory DIRECTORY] [--json FILE]
 //! ```
 
+mod answers;
 mod fleet;
 mod floor;
 mod memory;
 mod options;
 mod pods;
+mod processor;
 mod pulls;
 mod sample;
 mod table;

@@ -7,9 +7,11 @@ use crate::target::Target;
 use anyhow::{Context, Result};
 use std::collections::HashSet;
 use std::fs;
+use std::path::Path;
+use std::process::{Child, Command};
 
-/// Pods that run while memory is read.
-const PODS: usize = 50;
+/// Pods that run while memory is read: what processes share weighs the less on each the more there are.
+const PODS: [usize; 2] = [20, 50];
 
 /// Measures every runtime by itself.
 pub(crate) async fn measure(
@@ -17,23 +19,44 @@ pub(crate) async fn measure(
     targets: &mut [Target],
     table: &mut Table,
 ) -> Result<()> {
-    let (mut daemons, mut helpers) = (Vec::new(), Vec::new());
+    let (mut daemons, mut attending) = (vec![Vec::new(); PODS.len()], vec![Vec::new(); PODS.len()]);
     for target in targets {
         let before = processes()?;
-        let containers = populate(options, target, PODS).await?;
-        let mut workloads = HashSet::new();
-        for id in containers {
-            workloads.insert(u32::try_from(target.cri.process(&id).await?)?);
+        let mut containers = Vec::new();
+        for (place, pods) in PODS.into_iter().enumerate() {
+            containers.extend(populate(options, target, containers.len()..pods).await?);
+            let mut workloads = HashSet::new();
+            for id in &containers {
+                workloads.insert(u32::try_from(target.cri.process(id).await?)?);
+            }
+            daemons[place].push(pss(target.daemon).context("the daemon runs")?);
+            let came: HashSet<u32> = processes()?.difference(&before).copied().collect();
+            let sum: u64 = attendants(&came, &workloads).into_iter().filter_map(pss).sum();
+            attending[place].push(sum / pods as u64);
         }
-        daemons.push(pss(target.daemon).context("the daemon runs")?);
-        let came: HashSet<u32> = processes()?.difference(&before).copied().collect();
-        let sum: u64 = attendants(&came, &workloads).into_iter().filter_map(pss).sum();
-        helpers.push(sum / PODS as u64);
         clear(target).await?;
     }
-    table.memory(&format!("PSS of the daemon, {PODS} pods"), &daemons);
-    table.memory(&format!("PSS of shim and pause of one pod, {PODS} pods"), &helpers);
+    for (place, pods) in PODS.into_iter().enumerate() {
+        let floor = options.idle.as_deref().map(|program| idle(program, pods)).transpose()?;
+        table.memory(&format!("PSS of the daemon, {pods} pods"), &daemons[place], None);
+        let title = format!("PSS of shim and pause of one pod, {pods} pods");
+        table.memory(&title, &attending[place], floor);
+    }
     Ok(())
+}
+
+/// What one of so many copies of a program that only waits holds, in KiB.
+fn idle(program: &Path, copies: usize) -> Result<u64> {
+    let started: std::io::Result<Vec<Child>> =
+        (0..copies).map(|_| Command::new(program).spawn()).collect();
+    let mut started =
+        started.with_context(|| format!("failed to run \"{}\"", program.display()))?;
+    let sum: u64 = started.iter().filter_map(|child| pss(child.id())).sum();
+    for child in &mut started {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(sum / copies as u64)
 }
 
 /// Of the processes that came with the pods those that serve them: shims and monitors, which are in the runtime's network

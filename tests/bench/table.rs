@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
 /// Rows with one cell for each runtime.
 #[derive(Debug)]
@@ -53,12 +54,22 @@ impl Table {
     }
 
     /// Adds amounts of memory in KiB.
-    pub(crate) fn memory(&mut self, title: &str, amounts: &[u64]) {
+    pub(crate) fn memory(&mut self, title: &str, amounts: &[u64], floor: Option<u64>) {
         self.rows.push(Row {
             title: format!("{title} (KiB)"),
             cells: amounts.iter().map(u64::to_string).collect(),
+            floor: floor.map(|floor| floor.to_string()).unwrap_or_default(),
+            figures: json!({"kibibytes": amounts, "floor": floor}),
+        });
+    }
+
+    /// Adds processor time, in milliseconds.
+    pub(crate) fn processor(&mut self, title: &str, amounts: &[Duration]) {
+        self.rows.push(Row {
+            title: format!("{title} (ms)"),
+            cells: amounts.iter().map(|amount| amount.as_millis().to_string()).collect(),
             floor: String::new(),
-            figures: json!({"kibibytes": amounts}),
+            figures: json!({"milliseconds": amounts.iter().map(Duration::as_millis).collect::<Vec<_>>()}),
         });
     }
 
