@@ -19,6 +19,20 @@ class Crictl:
         words = [str(word) for word in words]
         return subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, timeout=300)
 
+    def start(self, *words, **options):
+        """The command as a process that goes on."""
+        return subprocess.Popen([*self.command, *map(str, words)], **options)
+
+    def feed(self, content, *words):
+        """The finished process, which got these bytes as its input; its standard output as bytes."""
+        done = subprocess.run([*self.command, *map(str, words)], input=content, capture_output=True, check=False, timeout=300)
+        return subprocess.CompletedProcess(done.args, done.returncode, done.stdout, done.stderr.decode(errors="replace"))
+
+    def bare(self, *words):
+        """Standard output of crictl with these words only."""
+        words = [self.command[0], *map(str, words)]
+        return subprocess.run(words, capture_output=True, text=True, check=True, timeout=300).stdout
+
     def text(self, *words):
         """Standard output of a command that must succeed."""
         done = self.run(*words)
