@@ -10,7 +10,7 @@ DIST := target/dist
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build demo test test-unit test-e2e test-conformance bench lint install-deps
+.PHONY: build demo test test-unit test-fuzz test-e2e test-conformance bench lint install-deps
 
 # The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -23,7 +23,7 @@ demo: install-deps build
 	conformance/demo --programs $(DIST)
 
 # Everything that must pass (needs root); each part ends with its own summary.
-test: install-deps test-unit test-e2e build test-conformance
+test: install-deps test-unit test-fuzz test-e2e build test-conformance
 
 # One at a time: many tests clone this process, and a copy has the locks of threads that it does not have.
 test-unit:
@@ -37,7 +37,13 @@ test-e2e:
 test-conformance:
 	conformance/demo --isolated --programs $(DIST)
 	conformance/smoke --programs $(DIST)
-	conformance/run --programs $(DIST)
+	conformance/run --random --programs $(DIST)
+	conformance/run --random --parallel 8 --programs $(DIST)
+	conformance/run --websocket --focus Streaming --programs $(DIST)
+
+# Foreign bytes, broken in many ways: frames, requests to upgrade, WebSocket messages; half a minute for each.
+test-fuzz:
+	CRINGLE_FUZZ_SECONDS=60 cargo test --locked -p cringle-streaming --lib --test fuzz_frames no_bytes_make
 
 # PEER=containerd measures containerd with runc and the reference plugins beside us, in the same run.
 bench: install-deps build
