@@ -9,9 +9,13 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command};
+use std::time::Duration;
 
 /// Pods that run while memory is read: what processes share weighs the less on each the more there are.
 const PODS: [usize; 2] = [20, 50];
+
+/// Between two looks at memory that is being given back.
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// Measures every runtime by itself.
 pub(crate) async fn measure(
@@ -29,10 +33,10 @@ pub(crate) async fn measure(
             for id in &containers {
                 workloads.insert(u32::try_from(target.cri.process(id).await?)?);
             }
-            daemons[place].push(pss(target.daemon).context("the daemon runs")?);
             let came: HashSet<u32> = processes()?.difference(&before).copied().collect();
-            let sum: u64 = attendants(&came, &workloads).into_iter().filter_map(pss).sum();
-            attending[place].push(sum / pods as u64);
+            let attendants = attendants(&came, &workloads);
+            attending[place].push(settled(&attendants).await / pods as u64);
+            daemons[place].push(pss(target.daemon).context("the daemon runs")?);
         }
         clear(target).await?;
     }
@@ -43,6 +47,19 @@ pub(crate) async fn measure(
         table.memory(&title, &attending[place], floor);
     }
     Ok(())
+}
+
+/// What processes hold together once it gets no less: the last of them has only just done its work.
+async fn settled(processes: &[u32]) -> u64 {
+    let mut held = u64::MAX;
+    loop {
+        let now = processes.iter().copied().filter_map(pss).sum();
+        if now >= held {
+            return now;
+        }
+        held = now;
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// What one of so many copies of a program that only waits holds, in KiB.
