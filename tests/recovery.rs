@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use cringle_proto_cri::v1::{ContainerConfig, ContainerState, PodSandboxState};
+use cringle_tests::inventory::{Inventory, processes_of};
 use cringle_tests::request::{container, pod, with_logs, with_namespaces};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
@@ -171,6 +172,26 @@ fn no_disk_is_waited_for_on_the_start_path() -> Result<()> {
         tracer.wait()?;
         Ok(())
     })
+}
+
+#[test]
+fn a_test_that_fails_while_the_daemon_is_dead_leaves_nothing() -> Result<()> {
+    let mut place = None;
+    let failed = on_stage(async |stage| {
+        let scope = stage.daemon.scope();
+        place = Some((Inventory::take(&scope)?, scope));
+        let (_, id) = start(stage, &container("main", BUSYBOX, &["sleep", "6000"])).await?;
+        ensure!(!processes_of(&id)?.is_empty(), "nothing runs that could be left");
+        stage.daemon.kill()?;
+        bail!("on purpose")
+    });
+    // Without root there was no stage.
+    let Some((before, scope)) = place else { return failed };
+    let text = format!("{:#}", failed.expect_err("the test failed"));
+    ensure!(text.ends_with("on purpose"), "{text}");
+    let left = Inventory::take(&scope)?.since(&before);
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
 }
 
 /// Records the calls of the daemon and of all that it starts which wait for a disk.

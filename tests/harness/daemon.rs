@@ -100,6 +100,14 @@ impl Daemon {
         Ok(status)
     }
 
+    /// Whether it runs.
+    pub fn is_alive(&mut self) -> Result<bool> {
+        match &mut self.process {
+            Some(child) => Ok(child.try_wait()?.is_none()),
+            None => Ok(false),
+        }
+    }
+
     /// Asks it to end, and waits until it did.
     pub async fn stop(&mut self) -> Result<()> {
         let process = rustix::process::Pid::from_child(self.running()?);

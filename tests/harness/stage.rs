@@ -48,6 +48,12 @@ impl Stage {
         Ok(())
     }
 
+    /// Starts the daemon if it is dead. A test may have failed just then, and containers run on without one.
+    async fn revive(&mut self) -> Result<()> {
+        self.daemon.disarm()?;
+        if self.daemon.is_alive()? { Ok(()) } else { self.start_again().await }
+    }
+
     /// Adds to the daemon's configuration, and starts it anew with that.
     pub async fn configure(&mut self, text: &str) -> Result<()> {
         use std::io::Write as _;
@@ -85,7 +91,11 @@ pub fn on_stage(test: impl AsyncFnOnce(&mut Stage) -> Result<()>) -> Result<()> 
         let mut stage = Stage { cri, daemon, registry, directory };
         let outcome = Box::pin(test(&mut stage)).await;
         let outcome = outcome.map_err(|error| told(error, &stage));
-        let cleaned = clean(&mut stage, &before).await;
+        let there = if outcome.is_err() { stage.revive().await } else { Ok(()) };
+        let cleaned = match there {
+            Ok(()) => clean(&mut stage, &before).await,
+            Err(error) => Err(error),
+        };
         outcome?;
         cleaned
     })
