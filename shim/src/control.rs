@@ -15,7 +15,7 @@ use crate::{chain, exits, note};
 use cringle_kernel::socket::{self, Packet};
 use cringle_proto_shim::control::{
     Answer, Failure, FailureKind, MAXIMUM_PACKET, Message, Order, Phase, Report, Request, Stream,
-    Target, VERSION, WantedInput,
+    Target, UNANSWERED, VERSION, WantedInput,
 };
 use oci_spec::runtime::Process;
 use serde_json::value::RawValue;
@@ -77,6 +77,10 @@ enum Greeted {
     Already,
 }
 
+/// The peer does not speak our language.
+#[derive(Debug)]
+struct Foreign;
+
 impl Connection {
     async fn run(&mut self, mut queue: UnboundedReceiver<Report>) {
         loop {
@@ -88,8 +92,9 @@ impl Connection {
                 },
                 packet = receive(&self.socket) => match packet {
                     Ok(Some(packet)) => match self.answer(packet) {
-                        Some((message, passed)) => self.send(&message, &passed).await,
-                        None => return,
+                        Ok(Some((message, passed))) => self.send(&message, &passed).await,
+                        Ok(None) => Ok(()),
+                        Err(Foreign) => return,
                     },
                     Ok(None) | Err(_) => return,
                 },
@@ -100,21 +105,18 @@ impl Connection {
         }
     }
 
-    /// Carries out one order. None: the peer does not speak our language.
-    fn answer(&mut self, packet: Packet) -> Option<(Message, Vec<OwnedFd>)> {
-        let request: Request = match serde_json::from_slice(&packet.bytes) {
-            Ok(request) => request,
-            Err(error) => {
-                note(&format!("failed to parse a control message: {error}"));
-                return None;
-            }
-        };
-        let number = request.number;
-        Some(match self.obey(request.order, packet.descriptors) {
+    /// Carries out one order. Gives what is to be answered, if anything.
+    fn answer(&mut self, packet: Packet) -> Result<Option<(Message, Vec<OwnedFd>)>, Foreign> {
+        let Request { number, order } = serde_json::from_slice(&packet.bytes).map_err(|error| {
+            note(&format!("failed to parse a control message: {error}"));
+            Foreign
+        })?;
+        Ok(match self.obey(order, packet.descriptors) {
+            Ok(_) if number == UNANSWERED => None,
             Ok(Reply { answer, descriptors }) => {
-                (Message::Answer { number, result: Ok(answer) }, descriptors)
+                Some((Message::Answer { number, result: Ok(answer) }, descriptors))
             }
-            Err(failure) => (Message::Answer { number, result: Err(failure) }, Vec::new()),
+            Err(failure) => Some((Message::Answer { number, result: Err(failure) }, Vec::new())),
         })
     }
 

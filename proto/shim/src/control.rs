@@ -1,7 +1,7 @@
 //! The control socket: SOCK_SEQPACKET, one JSON message per packet, descriptors beside it (unix(7), SCM_RIGHTS).
 //!
-//! The client's first packet is [`Order::Hello`]. Every request gets exactly one [`Message::Answer`] with its number;
-//! reports come unasked after [`Order::Subscribe`], after [`Order::Exec`] for that exec, and after [`Order::Attach`] for that
+//! The client's first packet is [`Order::Hello`]. Every request gets exactly one [`Message::Answer`] with its number, but for
+//! one that is numbered [`UNANSWERED`], which is answered only if it is refused; reports come unasked after [`Order::Subscribe`], after [`Order::Exec`] for that exec, and after [`Order::Attach`] for that
 //! attachment. A client may send the next request before it has the answer to the last. An exec and an attachment live as
 //! long as the connection that ordered them: the exec is killed then, the attachment's streams are let go of.
 
@@ -11,13 +11,15 @@ use serde_json::value::RawValue;
 
 /// Version of these messages; raised when an old peer would misread a new one.
 pub const VERSION: u32 = 1;
+/// The number of a request whose client wants to hear of it only if it is refused.
+pub const UNANSWERED: u64 = 0;
 /// Largest packet either side sends or accepts.
 pub const MAXIMUM_PACKET: usize = 1 << 20;
 
 /// One packet from client to shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// Chosen by the client, echoed in the answer.
+    /// Chosen by the client, echoed in the answer; or [`UNANSWERED`].
     pub number: u64,
     /// What to do.
     pub order: Order,

@@ -1,7 +1,7 @@
 //! The child's half: a straight line from the moment it is cloned to the program it becomes. It reports on its socket and never
 //! returns into anything of the parent.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use cringle_kernel::cgroup;
 use cringle_kernel::credential;
@@ -124,13 +124,13 @@ fn open_terminal(root: &Root) -> Result<Terminal> {
 
 /// What another process of a container is given besides its plan.
 #[derive(Debug)]
-pub(super) struct Visit {
+pub(super) struct Visit<'a> {
     /// Its end of the conversation.
     pub sync: End,
     /// The cgroups to enter (version 1).
-    pub tasks: Vec<OwnedFd>,
+    pub tasks: &'a [OwnedFd],
     /// The container's init, whose namespaces it joins.
-    pub init: OwnedFd,
+    pub init: BorrowedFd<'a>,
     /// Which of them.
     pub namespaces: Namespaces,
     /// Its user outside, whose its streams are to be.
@@ -141,16 +141,16 @@ pub(super) struct Visit {
 
 /// The life of another process of a container, up to its program. It can't be traced or looked into by the container's
 /// processes, among which it is from the moment it is cloned.
-pub(super) fn visit(plan: &ProcessPlan, visit: Visit) -> i32 {
+pub(super) fn visit(plan: &ProcessPlan, visit: Visit<'_>) -> i32 {
     let Visit { sync, tasks, init, namespaces, owner, stdio } = visit;
     let prepared = plan.begin().and_then(|()| {
-        cgroup::enter(&tasks).attempting(|| "enter the container's cgroup".to_owned())?;
+        cgroup::enter(tasks).attempting(|| "enter the container's cgroup".to_owned())?;
         let attempt = || "join the container's namespaces".to_owned();
         if namespaces.has(Namespaces::USER) {
             plan.raise_limits()?;
             ProcessPlan::own_pipes(&stdio, owner)?;
         }
-        namespace::join_process(init.as_fd(), namespaces).attempting(attempt)?;
+        namespace::join_process(init, namespaces).attempting(attempt)?;
         if namespaces.has(Namespaces::USER) {
             // Whoever comes from outside is nobody inside, and so would be what it makes.
             credential::become_user(0, 0, &[]).attempting(attempt)?;
@@ -159,8 +159,11 @@ pub(super) fn visit(plan: &ProcessPlan, visit: Visit) -> i32 {
             Stdio::Terminal => Some(open_terminal(&open_root()?)?),
             Stdio::Pipes { .. } => None,
         };
-        let master = plan.take_streams(stdio, terminal, plan.user)?;
-        sync.ready(master.as_ref().map(|master| master.as_fd()))
+        // Nobody waits for it to be ready but for its terminal.
+        match plan.take_streams(stdio, terminal, plan.user)? {
+            Some(master) => sync.ready(Some(master.as_fd())),
+            None => Ok(()),
+        }
     });
     if let Err(error) = prepared {
         sync.fail(&error);

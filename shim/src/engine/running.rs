@@ -1,8 +1,8 @@
 //! A container that runs: further processes in it, and what can be done to all of it.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use cringle_kernel::cgroup::{Cgroup, Clamp};
@@ -25,6 +25,8 @@ pub(crate) struct Running {
     child: Child,
     cgroup: Cgroup,
     bounds: Arc<Bounds>,
+    /// The container's `tasks` files, opened for the first further process: where there is one, there are more.
+    tasks: OnceLock<Vec<OwnedFd>>,
 }
 
 /// Whom a signal is for.
@@ -48,7 +50,7 @@ const SHARED: Namespaces = Namespaces::MOUNT
 
 impl Running {
     pub(super) fn new(child: Child, cgroup: Cgroup, bounds: Arc<Bounds>) -> Self {
-        Self { child, cgroup, bounds }
+        Self { child, cgroup, bounds, tasks: OnceLock::new() }
     }
 
     /// The container of a bundle, if it runs, found again by what was noted.
@@ -65,7 +67,7 @@ impl Running {
             return Err(EngineError::Phase("stopped"));
         }
         let child = Child { pid: init.pid, pidfd, master: None };
-        Ok(Self { child, cgroup: Cgroup::at(paths), bounds: Bounds::of(&bundle.spec)? })
+        Ok(Self::new(child, Cgroup::at(paths), Bounds::of(&bundle.spec)?))
     }
 
     /// Init's process id.
@@ -105,16 +107,11 @@ impl Running {
     ) -> Result<Child> {
         let plan = process::plan(process, &self.bounds)?;
         let users = self.bounds.users.as_ref();
-        let open = cgroup("open the container's cgroup");
         let (ours, theirs) = sync::pair()?;
-        let init = self.child.pidfd.try_clone().map_err(|error| {
-            let source = cringle_kernel::error::SystemError::new("fcntl", "", error);
-            EngineError::Attempt { attempt: "copy a pidfd".to_owned(), source }
-        })?;
         let visit = Visit {
             sync: theirs,
-            tasks: self.cgroup.tasks_files().map_err(open)?,
-            init,
+            tasks: self.tasks()?,
+            init: self.pidfd(),
             namespaces: users.map_or(SHARED, |_| SHARED.with(Namespaces::USER)),
             owner: process::owner(plan.user, users)?,
             stdio: stdio.complete()?,
@@ -137,6 +134,14 @@ impl Running {
                 }
             }
         }
+    }
+
+    fn tasks(&self) -> Result<&[OwnedFd]> {
+        if let Some(open) = self.tasks.get() {
+            return Ok(open);
+        }
+        let open = self.cgroup.tasks_files().map_err(cgroup("open the container's cgroup"))?;
+        Ok(self.tasks.get_or_init(|| open))
     }
 
     /// Changes the limits: all of them, or none and the error names the file that refused. What this host withholds from

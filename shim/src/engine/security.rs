@@ -3,6 +3,7 @@
 use cringle_kernel::capability::{self, Capability, CapabilitySet, CapabilitySets};
 use cringle_kernel::seccomp::Filter;
 use oci_spec::runtime::{Capabilities, LinuxCapabilities, Process};
+use std::sync::OnceLock;
 
 use super::error::{Attempting as _, EngineError, Result};
 
@@ -57,8 +58,17 @@ pub(super) fn capabilities(asked: Option<&LinuxCapabilities>) -> Result<Capabili
         inheritable: set(asked.inheritable().as_ref())?,
         ambient: set(asked.ambient().as_ref())?,
     };
-    let bounding = capability::bounding().attempting(|| "read the own capabilities".to_owned())?;
-    Ok(sets.clamped(bounding))
+    Ok(sets.clamped(own_bounding()?))
+}
+
+/// Our own bounding set. It takes a system call for each capability to read and is not changed by anybody, so it is read once.
+fn own_bounding() -> Result<CapabilitySet> {
+    static OWN: OnceLock<CapabilitySet> = OnceLock::new();
+    if let Some(&known) = OWN.get() {
+        return Ok(known);
+    }
+    let read = capability::bounding().attempting(|| "read the own capabilities".to_owned())?;
+    Ok(*OWN.get_or_init(|| read))
 }
 
 fn set(names: Option<&Capabilities>) -> Result<CapabilitySet> {

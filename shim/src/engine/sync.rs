@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  child                                parent
-//!    | -- Ready (+ master of the terminal) -> |
+//!    | -- Ready (+ master of the terminal) -> |   an init always, others if they have a terminal
 //!    | <------------------------------- Go -- |   only an init waits for it
 //!    | -- Failed(attempt, call, errno) -----> |   at any time; the child exits then
 //!    |    (closed by execve)                  |   end of file: the program runs

@@ -58,6 +58,8 @@ pub fn child(birth: &Birth<'_>, life: impl FnOnce() -> i32) -> Result<Born> {
         set_tid_size: 0,
         cgroup,
     };
+    // What a child may have to undo is found out here, once for all children.
+    let _for_the_child = crate::process::ignored_signals();
     // SAFETY: the structure has the size given and lives through the call, as does the place for the pidfd it points to;
     // without CLONE_VM and a stack of its own the child runs on in a copy of this memory.
     let answer =

@@ -126,18 +126,31 @@ pub fn reaper_spec(
     Ok(spec)
 }
 
+/// A container's first process, as its bundle has it: a small part of a large document.
+///
+/// # Errors
+/// If the bundle cannot be read.
+pub fn first_process(directory: &Path) -> Result<Box<RawValue>, BundleError> {
+    #[derive(Deserialize)]
+    struct First {
+        process: Box<RawValue>,
+    }
+    let path = directory.join(CONFIG);
+    let First { process } = decode(&path, &read(&path)?)?;
+    Ok(process)
+}
+
 /// The process of a further program in a container: what its first process is but for the command, without a terminal.
 ///
 /// # Errors
-/// If the bundle cannot be read, or no program can be called so.
-pub fn exec_process(directory: &Path, command: Vec<String>) -> Result<Process, BundleError> {
-    #[derive(Deserialize)]
-    struct First {
-        process: Process,
-    }
-    let path = directory.join(CONFIG);
+/// If no program can be called so, or the first process makes no sense.
+pub fn exec_process(
+    directory: &Path,
+    first: &RawValue,
+    command: Vec<String>,
+) -> Result<Process, BundleError> {
     let command = planner::command_line(command, "cmd")?;
-    let First { mut process } = decode(&path, &read(&path)?)?;
+    let mut process: Process = decode(&directory.join(CONFIG), first.get().as_bytes())?;
     process.set_args(Some(command)).set_terminal(Some(false));
     Ok(process)
 }

@@ -26,8 +26,9 @@ use cringle_domain::container::ContainerRecord;
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::spec::ContainerMetadata;
 use cringle_store::tracked::Tracked;
+use serde_json::value::RawValue;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
 use tokio::sync::Mutex;
 
 /// A container in memory.
@@ -41,6 +42,8 @@ pub struct Container {
     supervisor: StdMutex<Option<Supervisor>>,
     /// Whether a client has had the answer to the request that made it.
     claimed: AtomicBool,
+    /// Its first process, once another one was executed: each probe would have to find it in the bundle again.
+    first_process: OnceLock<Box<RawValue>>,
     /// Last readings of what it uses.
     pub(crate) usage: Gauge<Usage>,
     pub(crate) layer: Gauge<LayerUsage>,
@@ -55,6 +58,7 @@ impl Container {
             operation: Mutex::new(()),
             supervisor: StdMutex::new(None),
             claimed: AtomicBool::new(false),
+            first_process: OnceLock::new(),
             usage: Gauge::default(),
             layer: Gauge::default(),
             detail: Gauge::default(),

@@ -161,7 +161,8 @@ fn nothing_is_hidden_or_confined_that_is_not_planned() {
 #[test]
 fn a_later_program_runs_as_the_first_one_does() {
     let (directory, spec) = written(&plan());
-    let process = exec_process(directory.path(), vec!["ls".to_owned()]).unwrap();
+    let written = first_process(directory.path()).unwrap();
+    let process = exec_process(directory.path(), &written, vec!["ls".to_owned()]).unwrap();
     let first = spec.process().clone().unwrap();
     assert_eq!(process.args().clone().unwrap(), ["ls"]);
     assert_eq!(process.terminal(), Some(false));
@@ -169,7 +170,7 @@ fn a_later_program_runs_as_the_first_one_does() {
     assert_eq!(process.capabilities(), first.capabilities());
     assert_eq!(process.env(), first.env());
     for command in [vec![], vec!["a\0b".to_owned()]] {
-        let refused = exec_process(directory.path(), command);
+        let refused = exec_process(directory.path(), &written, command);
         assert!(matches!(refused, Err(BundleError::Refused(_))));
     }
 }

@@ -1,10 +1,12 @@
 //! ExecSync: a program in a running container, its output and its exit code.
 
 use super::Container;
+use crate::bundle::{self, BundleError};
 use crate::supervisor::{ExecBounds, ExecOutput, Supervisor};
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::refusal::Refusal;
+use oci_spec::runtime::Process;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,11 +42,27 @@ impl Service {
         }
         let container = self.containers.find(id)?;
         let supervisor = self.running_supervisor(&container)?;
-        let bundle = self.layout.bundle(container.container_id());
-        let process = crate::bundle::exec_process(&bundle, command)?;
+        let process = self.further_process(&container, command)?;
         supervisor.exec_sync(&process, timeout, &self.exec_bounds).await.map_err(|source| {
             ServiceError::Exec { container: container.container_id().clone(), source }
         })
+    }
+
+    /// A further process of a container, which runs and so has a bundle that stays as it is.
+    pub(crate) fn further_process(
+        &self,
+        container: &Container,
+        command: Vec<String>,
+    ) -> Result<Process, BundleError> {
+        let bundle = self.layout.bundle(container.container_id());
+        let first = match container.first_process.get() {
+            Some(known) => known,
+            None => {
+                let read = bundle::first_process(&bundle)?;
+                container.first_process.get_or_init(|| read)
+            }
+        };
+        bundle::exec_process(&bundle, first, command)
     }
 
     /// The shim of a container that runs.

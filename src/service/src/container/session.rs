@@ -35,8 +35,7 @@ impl Service {
         let container = self.containers.find(id.as_str())?;
         let supervisor = self.running_supervisor(&container)?;
         let ExecRequest { command, streams, terminal } = request;
-        let bundle = self.layout.bundle(id);
-        let mut process = crate::bundle::exec_process(&bundle, command)?;
+        let mut process = self.further_process(&container, command)?;
         crate::bundle::set_terminal(&mut process, terminal, size)?;
         match supervisor.open_exec(&process, streams).await {
             Ok(opened) => Ok(Session::new(id.clone(), opened)),

@@ -5,7 +5,7 @@ use super::launch::open_directory;
 use cringle_kernel::socket::{self, Kind, Waiting};
 use cringle_proto_shim::CONTROL_SOCKET;
 use cringle_proto_shim::control::{
-    Answer, MAXIMUM_PACKET, Message, Order, Report, Request, VERSION,
+    Answer, MAXIMUM_PACKET, Message, Order, Report, Request, UNANSWERED, VERSION,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -66,13 +66,12 @@ impl Control {
     ) -> Result<(Answer, Vec<OwnedFd>), SupervisorError> {
         if self.greeted == Greeted::NotYet {
             self.greeted = Greeted::Already;
-            // Its answer is not waited for before the order goes out.
-            self.send(Order::Hello { version: VERSION }, &[]).await?;
-            let number = self.send(order, descriptors).await?;
-            self.answer_to(number - 1).await?;
-            return self.answer_to(number).await;
+            let hello = Order::Hello { version: VERSION };
+            self.send(Request { number: UNANSWERED, order: hello }, &[]).await?;
         }
-        let number = self.send(order, descriptors).await?;
+        let number = self.next_number;
+        self.next_number += 1;
+        self.send(Request { number, order }, descriptors).await?;
         self.answer_to(number).await
     }
 
@@ -101,6 +100,9 @@ impl Control {
                     let answer = result.map_err(SupervisorError::from_control)?;
                     return Ok((answer, descriptors));
                 }
+                Message::Answer { number: UNANSWERED, result: Err(refused) } => {
+                    return Err(SupervisorError::from_control(refused));
+                }
                 Message::Answer { .. } => {}
                 Message::Report(report) => self.reports.push_back(report),
             }
@@ -109,12 +111,9 @@ impl Control {
 
     async fn send(
         &mut self,
-        order: Order,
+        request: Request,
         descriptors: &[BorrowedFd<'_>],
-    ) -> Result<u64, SupervisorError> {
-        let number = self.next_number;
-        self.next_number += 1;
-        let request = Request { number, order };
+    ) -> Result<(), SupervisorError> {
         let bytes = serde_json::to_vec(&request).map_err(SupervisorError::Encode)?;
         loop {
             let ready = self.socket.writable().await;
@@ -123,8 +122,7 @@ impl Control {
                 socket::send(socket.as_fd(), &bytes, descriptors).map_err(|error| error.source)
             });
             if let Ok(sent) = sent {
-                sent.map_err(SupervisorError::Connection)?;
-                return Ok(number);
+                return sent.map_err(SupervisorError::Connection);
             }
         }
     }
