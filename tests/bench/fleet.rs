@@ -1,6 +1,6 @@
 //! Rows about a runtime that has pods already: commands in a container, and lists.
 
-use crate::floor::Floors;
+use crate::floor::Floor;
 use crate::options::Options;
 use crate::pods::resident;
 use crate::sample::Samples;
@@ -46,7 +46,6 @@ pub(crate) async fn clear(target: &mut Target) -> Result<()> {
 pub(crate) async fn exec(
     options: &Options,
     targets: &mut [Target],
-    floors: &Floors,
     table: &mut Table,
 ) -> Result<()> {
     let mut samples = vec![Samples::default(); targets.len()];
@@ -54,7 +53,9 @@ pub(crate) async fn exec(
     for target in targets.iter_mut() {
         ids.extend(populate(options, target, 0..1).await?);
     }
-    for _ in 0..options.samples {
+    let mut floor = Floor::new(options, 1);
+    for round in 0..options.samples {
+        floor.keep_up(round)?;
         for (place, target) in targets.iter_mut().enumerate() {
             let begin = Instant::now();
             let done = target.cri.exec(&ids[place], &["true"], 10).await?;
@@ -62,7 +63,7 @@ pub(crate) async fn exec(
             ensure!(done.exit_code == 0, "{}: {done:?}", target.name);
         }
     }
-    table.row("ExecSync true", &samples, floors.get(&1).map(|floor| &floor.exec));
+    table.row("ExecSync true", &samples, floor.exec());
     let mut spent = Vec::new();
     for (place, target) in targets.iter_mut().enumerate() {
         let before = processor::busy()?;

@@ -41,14 +41,13 @@ async fn measure(options: &Options) -> Result<Table> {
     for target in &mut targets {
         target.cri.pull(&options.image).await?;
     }
-    let floors = floor::measure(options)?;
     for row in pods::ROWS {
         if options.wants(row.key) {
-            Box::pin(pods::measure(row, options, &mut targets, &floors, &mut table)).await?;
+            Box::pin(pods::measure(row, options, &mut targets, &mut table)).await?;
         }
     }
     if options.wants("exec") {
-        Box::pin(fleet::exec(options, &mut targets, &floors, &mut table)).await?;
+        Box::pin(fleet::exec(options, &mut targets, &mut table)).await?;
     }
     if options.wants("list") {
         Box::pin(fleet::list(options, &mut targets, &mut table)).await?;

@@ -1,6 +1,6 @@
 //! Rows about whole pods: up to the running container, and all away again; one after another and ten at a time.
 
-use crate::floor::Floors;
+use crate::floor::Floor;
 use crate::options::Options;
 use crate::sample::Samples;
 use crate::table::Table;
@@ -72,13 +72,14 @@ pub(crate) async fn measure(
     row: &Row,
     options: &Options,
     targets: &mut [Target],
-    floors: &Floors,
     table: &mut Table,
 ) -> Result<()> {
     let mut up = vec![Samples::default(); targets.len()];
     let mut down = vec![Samples::default(); targets.len()];
+    let mut floor = Floor::new(options, row.parallel);
     // Two more rounds than are counted: the first pods of a daemon load what later ones have.
     for round in 0..options.samples / row.parallel + 2 {
+        floor.keep_up(round)?;
         for (place, target) in targets.iter_mut().enumerate() {
             for life in together(row, options, target, round).await? {
                 if round >= 2 {
@@ -88,9 +89,8 @@ pub(crate) async fn measure(
             }
         }
     }
-    let floor = floors.get(&row.parallel);
-    table.row(&format!("Run+Create+Start, {}", row.title), &up, floor.map(|floor| &floor.up));
-    table.row(&format!("Stop+Remove, {}", row.title), &down, floor.map(|floor| &floor.down));
+    table.row(&format!("Run+Create+Start, {}", row.title), &up, floor.up());
+    table.row(&format!("Stop+Remove, {}", row.title), &down, floor.down());
     Ok(())
 }
 

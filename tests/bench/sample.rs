@@ -13,18 +13,17 @@ impl Samples {
         self.0.push(sample);
     }
 
+    /// Whether there is none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The value that so many in a hundred do not exceed; nothing without samples.
     pub(crate) fn percentile(&self, percent: usize) -> Option<Duration> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable();
         let last = sorted.len().checked_sub(1)?;
         sorted.get((sorted.len() * percent / 100).min(last)).copied()
-    }
-}
-
-impl FromIterator<Duration> for Samples {
-    fn from_iter<T: IntoIterator<Item = Duration>>(samples: T) -> Self {
-        Self(samples.into_iter().collect())
     }
 }
 
