@@ -68,8 +68,8 @@ impl Orders {
             match flag.to_str()? {
                 "--parent" => orders.parent = Some(text.parse().ok()?),
                 "--probe" => orders.probe = Some(PathBuf::from(value)),
-                "--users" => orders.users.push(mapping(text)?),
-                "--groups" => orders.groups.push(mapping(text)?),
+                "--users" => orders.users.push(Mapping::from_text(text)?),
+                "--groups" => orders.groups.push(Mapping::from_text(text)?),
                 "--hostname" => orders.hostname = Some(text.to_owned()),
                 "--sysctl" => {
                     let (name, value) = text.split_once('=')?;
@@ -105,13 +105,6 @@ impl Orders {
         }
         self.sysctls.iter().try_for_each(|(name, value)| sysctl::write(name, value))
     }
-}
-
-fn mapping(text: &str) -> Option<Mapping> {
-    let mut numbers = text.split(':').map(|number| number.parse().ok());
-    let mut next = || numbers.next().flatten();
-    let mapping = Mapping { inside: next()?, outside: next()?, length: next()? };
-    numbers.next().is_none().then_some(mapping)
 }
 
 fn kind_of(word: &str) -> Option<Namespaces> {

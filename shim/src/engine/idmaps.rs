@@ -84,15 +84,10 @@ impl Mappings {
 }
 
 fn parse(text: &str, field: &str) -> Result<Vec<Mapping>> {
-    let range = |text: &str| {
-        let mut numbers = text.split(':').map(|number| number.parse().ok());
-        let mut next = || numbers.next().flatten();
-        let range = Mapping { inside: next()?, outside: next()?, length: next()? };
-        numbers.next().is_none().then_some(range)
-    };
     text.split(',')
         .map(|one| {
-            range(one).ok_or_else(|| EngineError::invalid(field, format!("{one:?} maps no ids")))
+            Mapping::from_text(one)
+                .ok_or_else(|| EngineError::invalid(field, format!("{one:?} maps no ids")))
         })
         .collect()
 }

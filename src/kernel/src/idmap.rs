@@ -26,6 +26,15 @@ pub struct Mapping {
 }
 
 impl Mapping {
+    /// Reads `INSIDE:OUTSIDE:LENGTH`; nothing if the text is not that.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let mut numbers = text.split(':').map(|number| number.parse().ok());
+        let mut next = || numbers.next().flatten();
+        let mapping = Self { inside: next()?, outside: next()?, length: next()? };
+        numbers.next().is_none().then_some(mapping)
+    }
+
     /// The id outside that stands for one inside, if it is in the range.
     #[must_use]
     pub fn outside_of(&self, inside: u32) -> Option<u32> {
@@ -187,6 +196,15 @@ mod tests {
         let first = Mapping { inside: 0, outside: 65536, length: 1000 };
         let second = Mapping { inside: 1000, outside: 0, length: 1 };
         assert_eq!(render(&[first, second]), "0 65536 1000\n1000 0 1\n");
+    }
+
+    #[test]
+    fn a_map_is_read_from_three_numbers_and_nothing_else() {
+        let map = Mapping { inside: 0, outside: 65536, length: 1000 };
+        assert_eq!(Mapping::from_text("0:65536:1000"), Some(map));
+        for text in ["", "0:1", "0:1:2:3", "0:1:x", "0:-1:2", "4294967296:0:1"] {
+            assert_eq!(Mapping::from_text(text), None, "{text:?}");
+        }
     }
 
     #[test]

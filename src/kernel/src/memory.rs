@@ -6,10 +6,6 @@ use std::ops::Range;
 
 use crate::error::{Result, SystemError};
 
-/// Room below the caller's frame that is left alone, for the calls made on the way: one page, and what is rounded off.
-const ROOM: usize = 4096;
-/// The size of a page, or a multiple of it.
-const PAGE: usize = 4096;
 /// Blocks of which each is a mapping of its own.
 const LARGE: libc::c_int = 256 << 10;
 
@@ -19,9 +15,11 @@ const LARGE: libc::c_int = 256 << 10;
 /// # Errors
 /// `/proc` is not there, or the kernel refused; nothing is lost then but the pages.
 pub fn give_back() -> Result<()> {
+    // Looked up first: what it takes of the heap is given back with the rest.
+    let stack = mapping(|line| line.ends_with(" [stack]"));
     // SAFETY: it takes no pointer, and glibc locks its own arenas.
     let _freed = unsafe { libc::malloc_trim(0) };
-    match mapping(|line| line.ends_with(" [stack]"))? {
+    match stack? {
         // SAFETY: the kernel says that it is a stack.
         Some(stack) => unsafe { give_back_stack(&stack) },
         None => Ok(()),
@@ -52,13 +50,22 @@ unsafe fn give_back_stack(stack: &Range<usize>) -> Result<()> {
     if !stack.contains(&here) {
         return Ok(());
     }
-    let end = here.saturating_sub(ROOM) / PAGE * PAGE;
+    let page = page_size();
+    // A page below the frame is left alone, for the calls made on the way, and what is rounded off.
+    let end = here.saturating_sub(page) / page * page;
     let length = end.saturating_sub(stack.start);
     let start = std::ptr::without_provenance_mut(stack.start);
     // SAFETY: all of the range is of this thread's stack, a page and more below the frame of this function: no value lives
     // there, and the call itself needs less than a page. Read again, the pages are zeros. An empty range is allowed.
     let answer = unsafe { libc::madvise(start, length, libc::MADV_DONTNEED) };
     if answer < 0 { Err(SystemError::last("madvise", "stack")) } else { Ok(()) }
+}
+
+/// Bytes of a page; the largest that any kernel has, if this one does not say.
+fn page_size() -> usize {
+    // SAFETY: it takes no pointer.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(64 << 10)
 }
 
 /// The mapping of this process whose line in `/proc/self/maps` is wanted. Of stacks only the first thread's has a name; the
