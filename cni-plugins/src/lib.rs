@@ -24,6 +24,7 @@ mod ipam;
 mod loopback;
 mod macvlan;
 mod masquerade;
+mod pause;
 mod pod;
 mod portmap;
 

@@ -15,11 +15,13 @@ pub use layout::Set;
 
 use cringle_kernel::netlink::{Message, NetlinkError, Place, Protocol, Socket, attributes};
 use rustix::io::Errno;
+use std::time::{Duration, Instant};
 
+use crate::pause::{FIRST_PAUSE, LONGEST_PAUSE, pause};
 use layout::{GET_GENERATION, GET_TABLE};
 
-/// How often a removal is tried again when the table changed under it.
-const ATTEMPTS: usize = 20;
+/// How long a removal is tried again when the table changed under it.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why something about the firewall could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -193,9 +195,11 @@ impl Nft {
         sets: &[Set],
         is_wanted: impl Fn(&Element) -> bool,
     ) -> Result<Vec<Element>, NftError> {
-        let mut attempt = 0;
+        let deadline = Instant::now() + PATIENCE;
+        // Many pods that stop at once, each in a process of its own, must not all come back at the same moments.
+        let spread = Duration::from_micros(u64::from(std::process::id() % 500));
+        let mut next = FIRST_PAUSE + spread;
         loop {
-            attempt += 1;
             let generation = self.generation()?;
             let mut wanted = Vec::new();
             for set in sets {
@@ -209,8 +213,14 @@ impl Nft {
             match self.transact(Some(generation), &changes) {
                 Ok(()) => return Ok(wanted),
                 Err(error)
-                    if attempt < ATTEMPTS
-                        && (has(&error, Errno::RESTART) || has(&error, Errno::NOENT)) => {}
+                    if Instant::now() < deadline
+                        && (has(&error, Errno::RESTART) || has(&error, Errno::NOENT)) =>
+                {
+                    if pause(next).is_err() {
+                        return Err(NftError::Remove { table: self.table.clone(), source: error });
+                    }
+                    next = (next * 2).min(LONGEST_PAUSE + spread);
+                }
                 Err(source) => return Err(NftError::Remove { table: self.table.clone(), source }),
             }
         }

@@ -15,9 +15,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::event::Timespec;
 use rustix::fs::{AtFlags, FlockOperation, OFlags};
 use rustix::io::Errno;
+
+use crate::pause::{FIRST_PAUSE, LONGEST_PAUSE, pause};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// An empty file that old is what a crash has left, not a lease about to be written by another implementation.
@@ -263,17 +264,13 @@ fn wait_for(lock: &File, directory: &Path) -> Result<(), StoreError> {
         source: source.into(),
     };
     let deadline = Instant::now() + PATIENCE;
-    let mut pause = 500_000;
+    let mut next = FIRST_PAUSE;
     loop {
         match rustix::fs::flock(lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
             Err(Errno::WOULDBLOCK | Errno::INTR) if Instant::now() < deadline => {
-                let time = Timespec { tv_sec: 0, tv_nsec: pause };
-                match rustix::event::poll(&mut [], Some(&time)) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(errno) => return Err(failed(errno)),
-                }
-                pause = (pause * 2).min(20_000_000);
+                pause(next).map_err(failed)?;
+                next = (next * 2).min(LONGEST_PAUSE);
             }
             Err(Errno::WOULDBLOCK) => return Err(StoreError::Busy(directory.into())),
             Err(errno) => return Err(failed(errno)),
