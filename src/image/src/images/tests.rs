@@ -14,6 +14,9 @@ use serde_json::json;
 use std::sync::Arc;
 use tokio::sync::Notify;
 
+/// How long anything may take here.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
 fn base() -> Vec<u8> {
     Tarball::new()
         .directory("etc", 0o755)
@@ -304,17 +307,24 @@ async fn a_cancelled_pull_leaves_nothing() {
     let images = Arc::clone(&store.images);
     let pull = tokio::spawn(async move { images.pull(&request).await });
     // The other layer is unpacked meanwhile.
-    while registry.count(&parts.blob(0)) == 0 || registry.count(&parts.blob(1)) == 0 {
-        tokio::task::yield_now().await;
-    }
+    let both = async {
+        while registry.count(&parts.blob(0)) == 0 || registry.count(&parts.blob(1)) == 0 {
+            assert!(!pull.is_finished(), "it does not wait for the layer");
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, both).await.expect("both layers are asked for");
     pull.abort();
     assert!(pull.await.is_err_and(|error| error.is_cancelled()));
     for name in ["layers", "records", "blobs"] {
         assert_eq!(store.count(name), 0, "{name}");
     }
-    while store.count("ingest") + store.count("trash") > 0 {
-        tokio::task::yield_now().await;
-    }
+    let swept = async {
+        while store.count("ingest") + store.count("trash") > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, swept).await.expect("nothing is left");
     assert!(store.images.list().is_empty());
     store.pull(&registry.reference("app:1")).await.expect("a retry succeeds");
 }

@@ -1,6 +1,7 @@
 //! A disk that is full, in bytes or in inodes, at each thing that a pull writes.
 
-use crate::testing::disk::{mount, on_own_mounts};
+use crate::error::is_full;
+use crate::testing::disk::{mount, on_own_mounts, unmount};
 use crate::testing::registry::Registry;
 use crate::testing::tarball::Tarball;
 use crate::testing::{chain, settings};
@@ -16,14 +17,30 @@ const PAGE: u64 = 4096;
 
 /// A store on a tmpfs with those options.
 struct Disk {
-    directory: tempfile::TempDir,
+    directory: Mounted,
     images: Arc<Images>,
+}
+
+/// A directory that something is mounted on: it could not be removed before that is gone.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        unmount(self.path());
+    }
 }
 
 impl Disk {
     fn new(options: &str) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         mount("tmpfs", options, Path::new("tmpfs"), directory.path());
+        let directory = Mounted(directory);
         let images = Images::open(&directory.path().join("images"), settings()).expect("a store");
         Self { directory, images }
     }
@@ -68,7 +85,11 @@ impl Disk {
         let mut file = File::create(self.directory.path().join("filler")).expect("a file");
         let pages = state.f_bavail.saturating_sub(left);
         for _ in 0..pages {
-            file.write_all(&[1; 4096]).expect("there is space");
+            match file.write_all(&[1; 4096]) {
+                // A worker that is just ending may have taken the last: less is left then, which is as full.
+                Err(error) if is_full(&error) => break,
+                written => written.expect("written"),
+            }
         }
         assert_eq!(state.f_frsize, PAGE, "the tests count in pages");
     }
@@ -79,7 +100,10 @@ impl Disk {
         std::fs::DirBuilder::new().create(&place).expect("a directory");
         let state = rustix::fs::statvfs(self.directory.path()).expect("a size");
         for number in left..state.f_favail {
-            File::create(place.join(number.to_string())).expect("an inode");
+            match File::create(place.join(number.to_string())) {
+                Err(error) if is_full(&error) => break,
+                made => drop(made.expect("made")),
+            }
         }
     }
 

@@ -37,6 +37,15 @@ struct Progress {
     is_over: AtomicBool,
 }
 
+/// Ends the collection when it goes, also by a panic.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
 impl Progress {
     /// Notes that an operation is over, and waits until someone looked at the disk since.
     async fn answer(&self) {
@@ -89,8 +98,9 @@ fn after_a_power_cut_every_image_is_whole_or_absent_and_what_was_answered_is_so(
     let progress = Progress::default();
     let cuts = std::thread::scope(|scope| {
         let collector = scope.spawn(|| collect(&disk, &progress));
+        let over = Over(&progress.is_over);
         on_own_mounts(pull_and_remove(directory.path(), &disk, &progress));
-        progress.is_over.store(true, Ordering::SeqCst);
+        drop(over);
         collector.join().expect("cuts")
     });
     assert!(cuts.len() >= 2 * ROUNDS, "only {} cuts", cuts.len());

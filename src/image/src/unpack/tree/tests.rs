@@ -465,7 +465,6 @@ async fn a_chain_of_links_inside_the_layer_is_followed_inside() {
     assert_eq!(place.stat("c").nlink(), 2);
 }
 
-/// What the daemon's side does with marks must not leave the layer either.
 #[tokio::test]
 async fn links_into_lower_layers_are_told_by_the_names_that_are_left() {
     let place = Place::new();
@@ -501,6 +500,7 @@ async fn links_into_lower_layers_are_told_by_the_names_that_are_left() {
     assert!(place.stat("replaced").is_file());
 }
 
+/// What the daemon's side does with marks must not leave the layer either.
 #[test]
 fn marks_are_set_inside_the_layer_only() {
     let directory = tempfile::tempdir().expect("a directory");
