@@ -10,7 +10,7 @@
 use crate::error::{PullFailure, is_full};
 use crate::layout;
 use crate::settle;
-use crate::state::{Place, Store};
+use crate::state::{Place, Staged, Store};
 use cringle_domain::image::ImageRecord;
 use cringle_domain::reference::{Digest, Reference};
 use cringle_store::{atomic, format};
@@ -132,7 +132,7 @@ fn commit_layers(store: &Store, candidate: &Candidate) -> Result<(), PullFailure
     sync(root).map_err(PullFailure::store("sync", root))?;
     for layer in &candidate.record.layers {
         let place = store.state().layers.get(layer.key()).map(|layer| layer.place.clone());
-        let Some(Place::Staged { directory, .. }) = place else { continue };
+        let Some(Place::Staged(Staged { directory, .. })) = place else { continue };
         let path = store.layout.layer(layer.key());
         std::fs::rename(&directory, &path).map_err(PullFailure::store("commit layer", &path))?;
         if let Some(layer) = store.state().layers.get_mut(layer.key()) {

@@ -141,15 +141,15 @@ fn copy_attributes(source: &File, copy: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn owner_of(stat: &Stat) -> (Uid, Gid) {
+pub(crate) fn owner_of(stat: &Stat) -> (Uid, Gid) {
     (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
 }
 
-fn mode_of(stat: &Stat) -> Mode {
+pub(crate) fn mode_of(stat: &Stat) -> Mode {
     Mode::from_raw_mode(stat.st_mode & RawMode::from(0o7777_u16))
 }
 
-fn times_of(stat: &Stat) -> Timestamps {
+pub(crate) fn times_of(stat: &Stat) -> Timestamps {
     let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
     Timestamps {
         last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },

@@ -7,7 +7,7 @@ use crate::open::make_public_directory;
 use crate::registry::Stage;
 use crate::registry::session::Session;
 use crate::settle;
-use crate::state::{Layer, LayerFacts, Lease, Place, Store};
+use crate::state::{Layer, LayerFacts, Lease, Place, Staged, Store};
 use crate::unpack::{FailureKind, Report, Taken, Unpacked, Worker, WorkerError};
 use cringle_domain::image::Layer as LayerRecord;
 use cringle_domain::reference::Digest;
@@ -159,7 +159,7 @@ impl Ingest {
             commit::write_facts(self.path(), facts)?;
             let implied = settle::decode_all(&unpacked.marks.implied)?;
             let links = settle::decode_links(&unpacked.marks.links)?;
-            Ok(Place::Staged { directory: self.path().to_owned(), implied, links })
+            Ok(Place::Staged(Staged { directory: self.path().to_owned(), implied, links }))
         };
         let place = complete().map_err(PullFailure::store("complete layer", self.path()))?;
         // It is the store's now.

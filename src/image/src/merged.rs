@@ -3,6 +3,7 @@
 //! One name at a time, each looked up in a directory that is open and never followed by the kernel: links lead on inside the
 //! layers only, and whiteouts and opaque directories hide what is below them.
 
+use crate::unpack::is_whiteout;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -144,16 +145,13 @@ fn is_symlink(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::Symlink
 }
 
-fn is_whiteout(stat: &Stat) -> bool {
-    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
-}
-
 fn is_opaque(directory: &OwnedFd) -> bool {
     let mut value = [0; 1];
     fs::fgetxattr(directory, "trusted.overlay.opaque", &mut value) == Ok(1) && value == *b"y"
 }
 
-fn open_root(path: &Path) -> io::Result<OwnedFd> {
+/// The root of a layer.
+pub(crate) fn open_root(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(fs::openat(fs::CWD, path, flags, Mode::empty())?)
 }

@@ -5,16 +5,14 @@
 //! link all the same.
 
 use crate::commit::{self, Candidate};
-use crate::copy_up::copy_up;
+use crate::copy_up::{copy_up, mode_of, owner_of, times_of};
 use crate::error::{PullErrorKind, PullFailure};
 use crate::layout;
-use crate::merged::Merged;
-use crate::state::{Layer, Place, Store};
+use crate::merged::{Merged, open_root};
+use crate::state::{Layer, LayerFacts, Place, Staged, Store};
 use crate::unpack::{EncodedPath, LowerLink};
 use cringle_domain::image::Layer as LayerRecord;
-use rustix::fs::{
-    self, CWD, Mode, OFlags, RawMode, ResolveFlags, Stat, Timespec, Timestamps, XattrFlags,
-};
+use rustix::fs::{self, Mode, OFlags, ResolveFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -59,13 +57,14 @@ pub(crate) fn settle(store: &Store, candidate: &Candidate) -> Result<(), PullFai
         // The lease keeps it here; if it were not, the rename would say so.
         let Some(layer) = store.state().layers.get(record.key()).cloned() else { continue };
         let files = match &layer.place {
-            Place::Staged { directory, implied, links } => {
-                let files = layout::files_in(directory);
-                settle_layer(&files, implied, &below)
+            Place::Staged(staged) => {
+                let files = layout::files_in(&staged.directory);
+                settle_layer(&files, &staged.implied, &below)
                     .map_err(PullFailure::store("settle layer", &files))?;
-                if !links.is_empty() {
-                    let bytes = copy_links(store, candidate, record, &layer, &below)?;
-                    note_links(store, record, &layer, bytes)?;
+                if !staged.links.is_empty() {
+                    let part = Part { store, record, staged, facts: layer.facts };
+                    let bytes = part.copy_links(candidate, &below)?;
+                    part.note_links(bytes)?;
                 }
                 files
             }
@@ -76,68 +75,65 @@ pub(crate) fn settle(store: &Store, candidate: &Candidate) -> Result<(), PullFai
     Ok(())
 }
 
-/// Puts the files of lower layers that a layer links to in their places; how much that was.
-fn copy_links(
-    store: &Store,
-    candidate: &Candidate,
-    record: &LayerRecord,
-    layer: &Layer,
-    below: &[PathBuf],
-) -> Result<u64, PullFailure> {
-    let Place::Staged { directory, links, .. } = &layer.place else { return Ok(0) };
-    let files = layout::files_in(directory);
-    let failed = |kind, detail| PullFailure::Layer {
-        layer: record.blob.clone(),
-        reference: candidate.called(),
-        kind,
-        detail,
-    };
-    let merged = Merged::open(&files, below).map_err(PullFailure::store("open", &files))?;
-    let mut bytes = 0_u64;
-    for Link { target, names } in links {
-        let entry = names.first().map(|name| name.escape_ascii().to_string()).unwrap_or_default();
-        let target_text = target.escape_ascii().to_string();
-        let step = |error: io::Error| {
-            let action = "copy from a lower layer to";
-            let mut path = files.clone();
-            path.push(&entry);
-            PullFailure::store(action, path)(error)
-        };
-        let Some(found) = merged.find_below(target).map_err(step)? else {
-            let problem = format!(
-                "entry \"{entry}\": it links to \"{target_text}\", which no layer below has"
-            );
-            return Err(failed(PullErrorKind::Corrupt, problem));
-        };
-        bytes = bytes.saturating_add(u64::try_from(found.stat.st_size).unwrap_or_default());
-        if layer.facts.bytes.saturating_add(bytes) > store.settings.layer_limits.bytes {
-            let problem =
-                format!("with what entry \"{entry}\" links to it has more bytes than allowed");
-            return Err(failed(PullErrorKind::TooLarge, problem));
-        }
-        copy_up(&found, merged.top(), names).map_err(step)?;
-    }
-    Ok(bytes)
+/// A staged layer that links to files of lower layers.
+struct Part<'a> {
+    store: &'a Store,
+    record: &'a LayerRecord,
+    staged: &'a Staged,
+    facts: LayerFacts,
 }
 
-/// Notes that a layer has its links, so that it isn't done again.
-fn note_links(
-    store: &Store,
-    record: &LayerRecord,
-    layer: &Layer,
-    bytes: u64,
-) -> Result<(), PullFailure> {
-    let Place::Staged { directory, implied, .. } = &layer.place else { return Ok(()) };
-    let mut facts = layer.facts;
-    facts.bytes = facts.bytes.saturating_add(bytes);
-    commit::write_facts(directory, facts)
-        .map_err(PullFailure::store("write facts in", directory))?;
-    let place =
-        Place::Staged { directory: directory.clone(), implied: implied.clone(), links: Vec::new() };
-    if let Some(noted) = store.state().layers.get_mut(record.key()) {
-        *noted = Layer { facts, place };
+impl Part<'_> {
+    /// Puts the files of lower layers in their places; how much that was.
+    fn copy_links(&self, candidate: &Candidate, below: &[PathBuf]) -> Result<u64, PullFailure> {
+        let files = layout::files_in(&self.staged.directory);
+        let failed = |kind, detail| PullFailure::Layer {
+            layer: self.record.blob.clone(),
+            reference: candidate.called(),
+            kind,
+            detail,
+        };
+        let merged = Merged::open(&files, below).map_err(PullFailure::store("open", &files))?;
+        let mut bytes = 0_u64;
+        for Link { target, names } in &self.staged.links {
+            let entry =
+                names.first().map(|name| name.escape_ascii().to_string()).unwrap_or_default();
+            let target_text = target.escape_ascii().to_string();
+            let step = |error: io::Error| {
+                let action = "copy from a lower layer to";
+                let mut path = files.clone();
+                path.push(&entry);
+                PullFailure::store(action, path)(error)
+            };
+            let Some(found) = merged.find_below(target).map_err(step)? else {
+                let problem = format!(
+                    "entry \"{entry}\": it links to \"{target_text}\", which no layer below has"
+                );
+                return Err(failed(PullErrorKind::Corrupt, problem));
+            };
+            bytes = bytes.saturating_add(u64::try_from(found.stat.st_size).unwrap_or_default());
+            if self.facts.bytes.saturating_add(bytes) > self.store.settings.layer_limits.bytes {
+                let problem =
+                    format!("with what entry \"{entry}\" links to it has more bytes than allowed");
+                return Err(failed(PullErrorKind::TooLarge, problem));
+            }
+            copy_up(&found, merged.top(), names).map_err(step)?;
+        }
+        Ok(bytes)
     }
-    Ok(())
+
+    /// Notes that the layer has its links, so that it isn't done again.
+    fn note_links(&self, bytes: u64) -> Result<(), PullFailure> {
+        let directory = &self.staged.directory;
+        let facts = LayerFacts { bytes: self.facts.bytes.saturating_add(bytes), ..self.facts };
+        commit::write_facts(directory, facts)
+            .map_err(PullFailure::store("write facts in", directory))?;
+        let place = Place::Staged(Staged { links: Vec::new(), ..self.staged.clone() });
+        if let Some(noted) = self.store.state().layers.get_mut(self.record.key()) {
+            *noted = Layer { facts, place };
+        }
+        Ok(())
+    }
 }
 
 fn settle_layer(files: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> io::Result<()> {
@@ -158,24 +154,15 @@ fn settle_layer(files: &Path, implied: &[Vec<u8>], below: &[PathBuf]) -> io::Res
 }
 
 fn copy_attributes(stat: &Stat, directory: &OwnedFd) -> io::Result<()> {
-    let (uid, gid) = (fs::Uid::from_raw(stat.st_uid), fs::Gid::from_raw(stat.st_gid));
+    let (uid, gid) = owner_of(stat);
     fs::fchown(directory, Some(uid), Some(gid))?;
-    fs::fchmod(directory, Mode::from_raw_mode(stat.st_mode & RawMode::from(0o7777_u16)))?;
-    let nanoseconds = i64::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    let times = Timestamps {
-        last_access: Timespec { tv_sec: 0, tv_nsec: fs::UTIME_OMIT },
-        last_modification: Timespec { tv_sec: stat.st_mtime, tv_nsec: nanoseconds },
-    };
-    Ok(fs::futimens(directory, &times)?)
+    fs::fchmod(directory, mode_of(stat))?;
+    Ok(fs::futimens(directory, &times_of(stat))?)
 }
 
 fn decoded(path: &EncodedPath) -> io::Result<Vec<u8>> {
     path.decode()
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "a path that is not base 64"))
-}
-
-fn open_root(path: &Path) -> rustix::io::Result<OwnedFd> {
-    fs::openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
 fn open_in(root: &OwnedFd, path: &[u8]) -> rustix::io::Result<OwnedFd> {

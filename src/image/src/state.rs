@@ -62,14 +62,19 @@ pub(crate) struct LayerFacts {
 pub(crate) enum Place {
     /// Under its own name, for good.
     Committed,
-    /// In that ingest directory, until an image that has it is committed.
-    Staged {
-        directory: PathBuf,
-        /// Directories that the layer implies, whose attributes a lower layer has.
-        implied: Vec<Vec<u8>>,
-        /// Files of lower layers that it has under names of its own.
-        links: Vec<Link>,
-    },
+    /// In an ingest directory, until an image that has it is committed.
+    Staged(Staged),
+}
+
+/// A layer that is unpacked and not yet committed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Staged {
+    /// Where it is.
+    pub(crate) directory: PathBuf,
+    /// Directories that it implies, whose attributes a lower layer has.
+    pub(crate) implied: Vec<Vec<u8>>,
+    /// Files of lower layers that it has under names of its own.
+    pub(crate) links: Vec<Link>,
 }
 
 /// Layers that a pull needs. They stay until it is dropped.
@@ -141,7 +146,7 @@ impl Store {
         for (diff_id, layer) in unneeded {
             let path = match layer.place {
                 Place::Committed => self.layout.layer(&diff_id),
-                Place::Staged { directory, .. } => directory,
+                Place::Staged(staged) => staged.directory,
             };
             if let Err(error) = self.trash.throw(&path) {
                 tracing::warn!(path = %path.display(), %error, "failed to remove a layer; the next start will");

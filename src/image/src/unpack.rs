@@ -20,7 +20,7 @@ mod tree;
 mod worker;
 
 pub(crate) use report::{EncodedPath, FailureKind, LowerLink, Report, Unpacked};
-pub(crate) use tree::layers_may_have;
+pub(crate) use tree::{is_whiteout, layers_may_have};
 pub use worker::worker_main;
 
 use crate::settings::LayerLimits;

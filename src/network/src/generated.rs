@@ -1,7 +1,7 @@
 //! The network configuration that is made from a template when the kubelet tells the pods' address ranges.
 //!
-//! It is for nodes where nothing else writes one: as long as there is a usable configuration that is not ours, nothing is
-//! written. Ours is replaced whole when the ranges change. Without a template nothing happens, which is what runtimes do
+//! It is for nodes where nothing else writes one: as long as there is a usable configuration and none of ours, nothing is
+//! written. Once ours is there it is replaced whole when the ranges change, whatever lies beside it. Without a template nothing happens, which is what runtimes do
 //! whose network is configured by somebody else.
 
 use crate::Network;

@@ -12,7 +12,7 @@ mod links;
 mod path;
 mod remove;
 
-pub(crate) use attributes::layers_may_have;
+pub(crate) use attributes::{is_whiteout, layers_may_have};
 pub(crate) use path::{FileName, LayerPath};
 
 use super::archive::{Archive, Entry, Kind, Mtime};

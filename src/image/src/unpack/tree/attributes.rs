@@ -50,7 +50,7 @@ pub(super) fn existing(
 }
 
 /// Whether it is what overlayfs takes for "nothing here, whatever is below".
-pub(super) fn is_whiteout(stat: &Stat) -> bool {
+pub(crate) fn is_whiteout(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 
