@@ -27,6 +27,8 @@ enum MainError {
     Config(#[from] ConfigError),
     #[error("failed to print")]
     Print(#[source] std::io::Error),
+    #[error("failed to keep inherited descriptors from programs")]
+    Inherited(#[source] cringle_kernel::error::SystemError),
     #[error("failed to start the log")]
     Log(#[source] tracing_subscriber::util::TryInitError),
     #[error("failed to start the threads")]
@@ -61,6 +63,8 @@ fn run(command: Command) -> Result<(), MainError> {
 }
 
 fn serve(serve: Serve) -> Result<(), MainError> {
+    // Before there is a second thread or a program: no shim shall hold open what whoever started us forgot to close.
+    cringle_kernel::inherited::keep_from_programs().map_err(MainError::Inherited)?;
     let mut settings = settings(serve.config.as_deref())?;
     if let Some(level) = serve.log_level {
         settings.log.level = level;

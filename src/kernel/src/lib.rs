@@ -9,6 +9,7 @@ pub mod error;
 
 // Processes.
 pub mod clone;
+pub mod inherited;
 pub mod memory;
 pub mod poll;
 pub mod proc;
