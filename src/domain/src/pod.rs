@@ -14,6 +14,7 @@ use crate::attachment::AttachmentRecord;
 use crate::id::PodId;
 use crate::plan::PodPlan;
 use crate::process::ProcessIdentity;
+use crate::resources::{PodResources, PodResourcesChange};
 use crate::spec::PodSpec;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub struct PodRecord {
     pub boot: String,
     /// Its networks, exactly as they were or will be attached.
     pub attachments: Vec<AttachmentRecord>,
+    /// What it may use as a whole now: as asked for at first, then as updated.
+    #[serde(default)]
+    pub resources: PodResources,
     /// Its phase.
     pub phase: PodPhase,
 }
@@ -88,6 +92,8 @@ pub enum PodEvent {
     BringUpFailed(Timestamp),
     /// Something that it needs is gone.
     Fell(Downfall, Timestamp),
+    /// A client changed what it may use as a whole.
+    Resized(Box<PodResourcesChange>),
     /// A client wants it stopped.
     StopOrdered(Timestamp),
     /// A client wants it removed.
@@ -123,13 +129,33 @@ impl PodRecord {
     /// # Errors
     /// If the event may not happen in this phase.
     pub fn apply(&self, event: PodEvent) -> Result<Option<Self>, PodRefusal> {
+        if let PodEvent::Resized(change) = event {
+            return self.resized(*change);
+        }
         Ok(self.next(event)?.map(|phase| Self { phase, ..self.clone() }))
+    }
+
+    /// The phase stays; a pod that has ended, or will never begin, uses nothing.
+    fn resized(&self, change: PodResourcesChange) -> Result<Option<Self>, PodRefusal> {
+        match self.phase {
+            PodPhase::Ready { .. } => {
+                let resources = self.resources.changed(change);
+                let is_new = resources != self.resources;
+                Ok(is_new.then(|| Self { resources, ..self.clone() }))
+            }
+            PodPhase::Creating | PodPhase::NotReady { .. } | PodPhase::Removing => {
+                Err(self.refused())
+            }
+        }
+    }
+
+    fn refused(&self) -> PodRefusal {
+        PodRefusal { pod: self.id.clone(), phase: self.phase.name() }
     }
 
     fn next(&self, event: PodEvent) -> Result<Option<PodPhase>, PodRefusal> {
         use PodEvent as E;
         use PodPhase as P;
-        let refused = || PodRefusal { pod: self.id.clone(), phase: self.phase.name() };
         match (&self.phase, event) {
             (P::Creating, E::BroughtUp { addresses, reaper }) => {
                 Ok(Some(P::Ready { addresses, reaper }))
@@ -149,7 +175,9 @@ impl PodRecord {
             // A ready pod is stopped first: its network must not vanish under running containers.
             (P::Ready { .. }, E::RemoveOrdered | E::BringUpFailed(_))
             | (P::Ready { .. } | P::NotReady { .. } | P::Removing, E::BroughtUp { .. })
-            | (P::Removing, E::BringUpFailed(_)) => Err(refused()),
+            | (P::Removing, E::BringUpFailed(_))
+            // Changes no phase, so it does not come here.
+            | (_, E::Resized(_)) => Err(self.refused()),
         }
     }
 }

@@ -29,6 +29,36 @@ pub struct Resources {
     pub unified: BTreeMap<String, String>,
 }
 
+/// What a client says that a whole pod may use. The cgroup that holds a pod to it is the client's: here it is kept, shown and
+/// told to those who ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodResources {
+    /// What the pod needs beyond its containers.
+    pub overhead: Resources,
+    /// What its containers may use together.
+    pub containers: Resources,
+}
+
+/// New values for what a whole pod may use; what is absent stays as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodResourcesChange {
+    /// Replaces the overhead.
+    pub overhead: Option<Resources>,
+    /// Replaces what the containers may use together.
+    pub containers: Option<Resources>,
+}
+
+impl PodResources {
+    /// These with what a change names in place of their own.
+    #[must_use]
+    pub fn changed(&self, change: PodResourcesChange) -> Self {
+        Self {
+            overhead: change.overhead.unwrap_or_else(|| self.overhead.clone()),
+            containers: change.containers.unwrap_or_else(|| self.containers.clone()),
+        }
+    }
+}
+
 impl Resources {
     /// These limits with an update's values in place of their own; what the update leaves out stays.
     ///

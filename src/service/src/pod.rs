@@ -5,6 +5,7 @@ pub mod list;
 pub mod remove;
 pub mod run;
 pub mod stop;
+pub mod update;
 
 mod bring_up;
 mod files;

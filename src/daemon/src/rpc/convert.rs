@@ -23,6 +23,6 @@ pub(super) use image::{credentials, image_filter, image_item, image_text, pulled
 pub(super) use metrics::{metric_descriptor, pod_metrics};
 pub(super) use pod::{pod_filter, pod_item, pod_spec, pod_status};
 pub(super) use ranges::pod_ranges;
-pub(super) use resources::limits_of_update;
+pub(super) use resources::{limits_of_update, pod_resources_of_update};
 pub(super) use stats::{container_stats, pod_stats};
 pub(super) use streaming::{attach_request, exec_request};

@@ -308,6 +308,19 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::ReopenContainerLogRequest>,
     ) -> Answer<v1::ReopenContainerLogResponse> {
         let id = request.into_inner().container_id;
+    async fn update_pod_sandbox_resources(
+        &self,
+        request: Request<v1::UpdatePodSandboxResourcesRequest>,
+    ) -> Answer<v1::UpdatePodSandboxResourcesResponse> {
+        let request = request.into_inner();
+        let id = request.pod_sandbox_id.clone();
+        Span::current().record("pod", &id);
+        let change =
+            convert::pod_resources_of_update(request).map_err(|refusal| refused(&refusal))?;
+        self.service.update_pod(&id, change).await.map_err(|error| failed(&error))?;
+        Ok(Response::new(v1::UpdatePodSandboxResourcesResponse {}))
+    }
+
         Span::current().record("container", &id);
         self.service.reopen_log(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::ReopenContainerLogResponse {}))

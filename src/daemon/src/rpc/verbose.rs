@@ -61,6 +61,8 @@ pub(super) fn pod(service: &Service, record: &PodRecord) -> Info {
         "cgroupParent": record.plan.cgroup_parent,
         "runtimeType": RUNTIME_TYPE,
         "runtimeHandler": record.spec.runtime_handler,
+        "overhead": config::resources(&record.resources.overhead),
+        "resources": config::resources(&record.resources.containers),
         "networks": record.attachments.iter().map(|attachment| &attachment.network).collect::<Vec<_>>(),
         "config": config::pod(&record.spec),
         "runtimeSpec": { "linux": { "namespaces": namespaces(service, record) } },

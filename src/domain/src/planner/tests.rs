@@ -4,7 +4,7 @@ use super::*;
 use crate::mounts::Propagation;
 use crate::namespaces::{ContainerPid, PodNamespaces, PodPid, PodUsers, Sharing};
 use crate::plan::{NamespaceChoice, PlannedSeccomp};
-use crate::resources::Resources;
+use crate::resources::{PodResources, Resources};
 use crate::security::{ContainerSecurity, PodSecurity};
 use crate::spec::{ContainerMetadata, ImageRequest, Input, PodMetadata, Terminal};
 use std::collections::BTreeMap;
@@ -32,6 +32,7 @@ pub(super) fn pod() -> PodSpec {
             users: PodUsers::Node,
         },
         security: PodSecurity::default(),
+        resources: PodResources::default(),
         runtime_handler: String::new(),
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use crate::namespaces::PodNamespaces;
+use crate::resources::Resources;
 use crate::security::PodSecurity;
 use crate::spec::PodMetadata;
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ fn pod(phase: PodPhase) -> PodRecord {
         sysctls: BTreeMap::new(),
         namespaces: PodNamespaces::default(),
         security: PodSecurity::default(),
+        resources: PodResources::default(),
         runtime_handler: String::new(),
     };
     PodRecord {
@@ -37,6 +39,7 @@ fn pod(phase: PodPhase) -> PodRecord {
         created: at(1),
         boot: "b".into(),
         attachments: Vec::new(),
+        resources: PodResources::default(),
         phase,
     }
 }
@@ -50,11 +53,18 @@ fn phases() -> Vec<PodPhase> {
     ]
 }
 
+/// Names one of both.
+fn resize() -> PodResourcesChange {
+    let containers = Some(Resources { memory_limit: Some(1 << 20), ..Resources::default() });
+    PodResourcesChange { overhead: None, containers }
+}
+
 fn events() -> Vec<PodEvent> {
     vec![
         PodEvent::BroughtUp { addresses: Vec::new(), reaper: None },
         PodEvent::BringUpFailed(at(3)),
         PodEvent::Fell(Downfall::Rebooted, at(3)),
+        PodEvent::Resized(Box::new(resize())),
         PodEvent::StopOrdered(at(3)),
         PodEvent::RemoveOrdered,
     ]
@@ -90,4 +100,30 @@ fn a_stop_is_success_in_every_phase() {
 fn a_ready_pod_is_not_removed_before_it_is_stopped() {
     let ready = pod(PodPhase::Ready { addresses: Vec::new(), reaper: None });
     ready.apply(PodEvent::RemoveOrdered).unwrap_err();
+}
+
+#[test]
+fn only_a_ready_pod_is_resized_and_keeps_what_the_change_does_not_name() {
+    for phase in phases() {
+        let mut pod = pod(phase.clone());
+        pod.resources.overhead.cpu_shares = Some(2);
+        let resized = pod.apply(PodEvent::Resized(Box::new(resize())));
+        if matches!(phase, PodPhase::Ready { .. }) {
+            let resized = resized.unwrap().unwrap();
+            assert_eq!(resized.resources.containers.memory_limit, Some(1 << 20));
+            assert_eq!(resized.resources.overhead.cpu_shares, Some(2));
+            assert_eq!(resized.phase, phase);
+        } else {
+            resized.unwrap_err();
+        }
+    }
+}
+
+#[test]
+fn a_record_that_knows_nothing_of_resources_is_read() {
+    let mut written = serde_json::to_value(pod(PodPhase::Creating)).unwrap();
+    assert!(written.as_object_mut().unwrap().remove("resources").is_some());
+    assert!(written["spec"].as_object_mut().unwrap().remove("resources").is_some());
+    let read: PodRecord = serde_json::from_value(written).unwrap();
+    assert_eq!(read.resources, PodResources::default());
 }

@@ -1,6 +1,7 @@
 //! What a client asks of a pod (PodSandboxConfig).
 
 use crate::namespaces::PodNamespaces;
+use crate::resources::PodResources;
 use crate::security::PodSecurity;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +46,9 @@ pub struct PodSpec {
     pub namespaces: PodNamespaces,
     /// Security context of the pod.
     pub security: PodSecurity,
+    /// What it may use as a whole; records of earlier versions say nothing of it.
+    #[serde(default)]
+    pub resources: PodResources,
     /// The runtime handler asked for; empty: the default one.
     pub runtime_handler: String,
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::{BuiltinPlugins, NetworkSettings};
 use cringle_domain::id::InstanceId;
 use cringle_domain::namespaces::{PodNamespaces, PodPid, Sharing};
+use cringle_domain::resources::PodResources;
 use cringle_domain::security::PodSecurity;
 use cringle_domain::spec::{PodMetadata, PortMapping, Protocol};
 use cringle_kernel::namespace::{self, Namespaces};
@@ -149,6 +150,7 @@ fn spec() -> PodSpec {
             ..PodNamespaces::default()
         },
         security: PodSecurity::default(),
+        resources: PodResources::default(),
         runtime_handler: String::new(),
     }
 }

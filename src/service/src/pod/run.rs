@@ -98,7 +98,9 @@ impl Service {
         let phase = PodPhase::Creating;
         let boot = self.host.boot.clone();
         let created = self.clock.now();
-        let record = PodRecord { id: id.clone(), spec, plan, created, boot, attachments, phase };
+        let resources = spec.resources.clone();
+        let record =
+            PodRecord { id: id.clone(), spec, plan, created, boot, attachments, resources, phase };
         let tracked = Tracked::create(self.layout.pod_record(&id), record)?;
         let journal = Holds::new(self.layout.pod_holds(&id));
         let pod = Arc::new(Pod::new(tracked, journal, &self.journal));

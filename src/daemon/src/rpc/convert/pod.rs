@@ -1,7 +1,7 @@
 //! Pods.
 
 use super::fields::{filled, known, present, sorted, unsorted};
-use super::{namespaces, security};
+use super::{namespaces, resources, security};
 use cringle_domain::pod::{PodPhase, PodRecord};
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::check_cgroup_parent;
@@ -35,6 +35,7 @@ pub(in crate::rpc) fn pod_spec(request: v1::RunPodSandboxRequest) -> Result<PodS
         sysctls: sorted(linux.sysctls),
         namespaces: namespaces::pod(context.namespace_options.as_ref())?,
         security: security::pod(context)?,
+        resources: resources::pod_resources(linux.overhead, linux.resources)?,
         runtime_handler: request.runtime_handler,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::fields::{sorted, unsorted};
 use cringle_domain::refusal::Refusal;
-use cringle_domain::resources::Resources;
+use cringle_domain::resources::{PodResources, PodResourcesChange, Resources};
 use cringle_proto_cri::v1;
 
 /// The limits that an update changes.
@@ -10,6 +10,41 @@ pub(in crate::rpc) fn limits_of_update(
     resources: v1::LinuxContainerResources,
 ) -> Result<Resources, Refusal> {
     limits(resources, ZeroScore::Absent)
+}
+
+/// What a whole pod may use, as an update changes it. An absent message changes nothing.
+pub(in crate::rpc) fn pod_resources_of_update(
+    request: v1::UpdatePodSandboxResourcesRequest,
+) -> Result<PodResourcesChange, Refusal> {
+    Ok(PodResourcesChange {
+        overhead: request.overhead.map(|given| of_pod(given, "overhead")).transpose()?,
+        containers: request.resources.map(|given| of_pod(given, "resources")).transpose()?,
+    })
+}
+
+/// What a whole pod may use, as a request for one says.
+pub(super) fn pod_resources(
+    overhead: Option<v1::LinuxContainerResources>,
+    containers: Option<v1::LinuxContainerResources>,
+) -> Result<PodResources, Refusal> {
+    Ok(PodResources {
+        overhead: of_pod(overhead.unwrap_or_default(), "linux.overhead")?,
+        containers: of_pod(containers.unwrap_or_default(), "linux.resources")?,
+    })
+}
+
+/// The limits of a pod. It may be said to have no limit of memory, as a cgroup's file says it.
+fn of_pod(mut given: v1::LinuxContainerResources, message: &str) -> Result<Resources, Refusal> {
+    if given.memory_limit_in_bytes == -1 {
+        given.memory_limit_in_bytes = 0;
+    }
+    limits(given, ZeroScore::Absent).map_err(|refusal| match refusal {
+        Refusal::Invalid { field, problem } => {
+            let name = field.strip_prefix(PREFIX).unwrap_or(&field);
+            Refusal::invalid(format!("{message}.{name}"), problem)
+        }
+        Refusal::Unsupported(_) | Refusal::WrongState(_) => refusal,
+    })
 }
 
 /// What a zero OOM score means: it is also a legal score.
@@ -86,8 +121,11 @@ fn unsigned(number: i64, name: &str) -> Result<Option<u64>, Refusal> {
     }
 }
 
+/// Where the limits of a container are in its request.
+const PREFIX: &str = "linux.resources.";
+
 fn field(name: &str) -> String {
-    format!("linux.resources.{name}")
+    format!("{PREFIX}{name}")
 }
 
 #[cfg(test)]
@@ -140,5 +178,27 @@ mod tests {
         };
         let limits = limits(unlimited, ZeroScore::Absent).unwrap();
         assert_eq!((limits.cpu_quota, limits.memory_and_swap_limit), (Some(-1), None));
+    }
+
+    #[test]
+    fn a_pod_s_limits_are_named_by_their_own_message_and_may_be_none() {
+        let wrong = v1::LinuxContainerResources { cpu_period: -1, ..Default::default() };
+        let update = |overhead, resources| {
+            let request = v1::UpdatePodSandboxResourcesRequest {
+                overhead,
+                resources,
+                ..v1::UpdatePodSandboxResourcesRequest::default()
+            };
+            pod_resources_of_update(request)
+        };
+        let refusal = update(Some(wrong.clone()), None).unwrap_err().to_string();
+        assert!(refusal.starts_with("overhead.cpu_period:"), "{refusal}");
+        let refusal = pod_resources(None, Some(wrong)).unwrap_err().to_string();
+        assert!(refusal.starts_with("linux.resources.cpu_period:"), "{refusal}");
+        let unlimited =
+            v1::LinuxContainerResources { memory_limit_in_bytes: -1, ..Default::default() };
+        let change = update(None, Some(unlimited)).unwrap();
+        assert_eq!(change.overhead, None);
+        assert_eq!(change.containers, Some(Resources::default()));
     }
 }

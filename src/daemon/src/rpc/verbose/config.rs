@@ -2,6 +2,7 @@
 //! out, as protobuf has it.
 
 use cringle_domain::mounts::{Access, MountRequest, Propagation};
+use cringle_domain::resources::Resources;
 use cringle_domain::spec::{ContainerSpec, Input, PodSpec, PortMapping, Protocol, Terminal};
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,11 @@ pub(super) fn pod(spec: &PodSpec) -> Value {
         "port_mappings": spec.port_mappings.iter().map(port).collect::<Vec<_>>(),
         "labels": spec.labels,
         "annotations": spec.annotations,
-        "linux": said(json!({"cgroup_parent": spec.cgroup_parent, "sysctls": spec.sysctls})),
+        "linux": said(json!({
+            "cgroup_parent": spec.cgroup_parent, "sysctls": spec.sysctls,
+            "overhead": resources(&spec.resources.overhead),
+            "resources": resources(&spec.resources.containers),
+        })),
     }))
 }
 
@@ -53,6 +58,24 @@ pub(super) fn container(spec: &ContainerSpec) -> Value {
         "stdin": matches!(spec.input, Input::Open | Input::Once),
         "stdin_once": matches!(spec.input, Input::Once),
         "tty": matches!(spec.terminal, Terminal::Present),
+    }))
+}
+
+/// Limits.
+pub(super) fn resources(resources: &Resources) -> Value {
+    let pages = resources.huge_pages.iter();
+    said(json!({
+        "cpu_period": resources.cpu_period,
+        "cpu_quota": resources.cpu_quota,
+        "cpu_shares": resources.cpu_shares,
+        "memory_limit_in_bytes": resources.memory_limit,
+        "memory_swap_limit_in_bytes": resources.memory_and_swap_limit,
+        "oom_score_adj": resources.oom_score_adjustment,
+        "cpuset_cpus": resources.cpuset_cpus,
+        "cpuset_mems": resources.cpuset_memory_nodes,
+        "hugepage_limits": pages
+            .map(|(size, limit)| json!({"page_size": size, "limit": limit})).collect::<Vec<_>>(),
+        "unified": resources.unified,
     }))
 }
 

@@ -3,6 +3,7 @@ use cringle_domain::id::PodId;
 use cringle_domain::namespaces::{PodPid, Sharing};
 use cringle_domain::plan::PodPlan;
 use cringle_domain::pod::Downfall;
+use cringle_domain::resources::PodResources;
 use cringle_domain::security::{Privilege, Seccomp};
 use cringle_domain::time::Timestamp;
 
@@ -36,6 +37,7 @@ fn record(phase: PodPhase) -> PodRecord {
         created: Timestamp::from_nanoseconds(7),
         boot: "b".to_owned(),
         attachments: Vec::new(),
+        resources: PodResources::default(),
         phase,
     }
 }
