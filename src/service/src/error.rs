@@ -46,6 +46,14 @@ pub enum ServiceError {
     /// This host can't give pods users of their own. Code Unimplemented.
     #[error("user namespaces for pods are not possible on this host: {0}")]
     NoUserNamespaces(String),
+    /// This host can't make a mount read-only with all that is mounted below it. Code Unimplemented.
+    #[error("recursive read-only mounts are not possible on this host, for \"{}\": {reason}", path.display())]
+    NoRecursiveReadOnly {
+        /// The mount's path in the container.
+        path: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
     /// A prefix that several ids have. Code InvalidArgument.
     #[error("\"{0}\" is the beginning of more than one id")]
     AmbiguousId(String),

@@ -4,6 +4,7 @@ use crate::ServiceError;
 use crate::cgroups::Cgroups;
 use cringle_domain::planner::{CgroupLayout, HostFacts};
 use cringle_domain::security::CapabilitySet;
+use cringle_kernel::features::Features;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const OWN_SCORE: &str = "/proc/self/oom_score_adj";
@@ -15,6 +16,8 @@ pub(crate) struct Host {
     pub(crate) boot: String,
     /// What the planner has to know.
     pub(crate) facts: HostFacts,
+    /// What the kernel can do.
+    pub(crate) features: Features,
     /// The cgroup hierarchies.
     pub(crate) cgroups: Cgroups,
 }
@@ -35,7 +38,9 @@ impl Host {
                 CgroupLayout::Legacy
             },
         };
-        Ok(Self { boot, facts, cgroups })
+        let features = Features::probe()
+            .map_err(|source| ServiceError::kernel("ask what the kernel can do", source))?;
+        Ok(Self { boot, facts, features, cgroups })
     }
 
     /// Bytes for a new identity.

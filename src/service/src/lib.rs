@@ -35,6 +35,7 @@ pub mod streams;
 pub mod sweep;
 pub mod teardown;
 
+pub mod abilities;
 mod host;
 mod service;
 

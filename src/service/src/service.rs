@@ -72,6 +72,11 @@ impl Service {
         if let Err(error) = &user_namespaces {
             tracing::warn!(error, "pods can't have users of their own");
         }
+        let features = &host.features;
+        let missing: Vec<_> = features.missing().map(|feature| feature.name()).collect();
+        if !missing.is_empty() {
+            tracing::warn!(kernel = features.release(), ?missing, "the kernel can't do everything");
+        }
         let parents = Parents::load(layout.state().join("parents"), host.cgroups.clone());
         let (pods, containers) = (Arc::default(), Arc::default());
         let journal = Journal::new(clock, Arc::clone(&pods), Arc::clone(&containers));

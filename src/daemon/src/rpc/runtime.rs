@@ -94,26 +94,31 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         } else {
             HashMap::new()
         };
+        let ready = self.service.can_run();
+        let ready = ready.map_err(|lacking| ("KernelLacksFeatures".to_owned(), lacking));
+        let restricted_mounts = self.service.can_restrict_mounts().is_ok();
         let handler = |name: &str| v1::RuntimeHandler {
             name: name.to_owned(),
             features: Some(v1::RuntimeHandlerFeatures {
-                recursive_read_only_mounts: true,
+                recursive_read_only_mounts: restricted_mounts,
                 user_namespaces: self.service.user_namespaces().is_ok(),
             }),
         };
         Ok(Response::new(v1::StatusResponse {
             status: Some(v1::RuntimeStatus {
                 conditions: vec![
-                    Self::condition(Ok(()), "RuntimeReady"),
+                    Self::condition(ready, "RuntimeReady"),
                     Self::condition(network, "NetworkReady"),
                 ],
             }),
             info,
             runtime_handlers: vec![handler(""), handler("cringle")],
             features: Some(v1::RuntimeFeatures {
+                // Decided by us alone, whatever the kernel.
                 supplemental_groups_policy: true,
+                // A pod with users of its own and the host's network is refused.
                 user_namespaces_host_network: false,
-                mount_options: true,
+                mount_options: restricted_mounts,
             }),
         }))
     }
@@ -303,11 +308,6 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         Ok(Response::new(v1::UpdateContainerResourcesResponse {}))
     }
 
-    async fn reopen_container_log(
-        &self,
-        request: Request<v1::ReopenContainerLogRequest>,
-    ) -> Answer<v1::ReopenContainerLogResponse> {
-        let id = request.into_inner().container_id;
     async fn update_pod_sandbox_resources(
         &self,
         request: Request<v1::UpdatePodSandboxResourcesRequest>,
@@ -321,6 +321,11 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         Ok(Response::new(v1::UpdatePodSandboxResourcesResponse {}))
     }
 
+    async fn reopen_container_log(
+        &self,
+        request: Request<v1::ReopenContainerLogRequest>,
+    ) -> Answer<v1::ReopenContainerLogResponse> {
+        let id = request.into_inner().container_id;
         Span::current().record("container", &id);
         self.service.reopen_log(&id).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::ReopenContainerLogResponse {}))

@@ -84,7 +84,9 @@ fn code(error: &ServiceError) -> Code {
         | ServiceError::NoSuchImage(_)
         | ServiceError::NoSuchVolumeImage(_) => Code::NotFound,
         ServiceError::VolumeOfImage { .. } => Code::InvalidArgument,
-        ServiceError::NoUserNamespaces(_) => Code::Unimplemented,
+        ServiceError::NoUserNamespaces(_) | ServiceError::NoRecursiveReadOnly { .. } => {
+            Code::Unimplemented
+        }
         ServiceError::AmbiguousId(_) => Code::InvalidArgument,
         ServiceError::PodExists { .. } | ServiceError::ContainerExists { .. } => {
             Code::AlreadyExists
@@ -181,6 +183,9 @@ fn prefix(error: &ServiceError) -> Option<&'static str> {
     if let ServiceError::NoSuchVolumeImage(_) | ServiceError::VolumeOfImage { .. } = error {
         return Some("ImageVolumeMountFailed");
     }
+    if let ServiceError::NoRecursiveReadOnly { .. } = error {
+        return Some("RROUnsupported");
+    }
     if let ServiceError::Pull(error) = error { image::prefix(error) } else { None }
 }
 
@@ -255,6 +260,18 @@ mod tests {
         ] {
             assert_eq!(failed(&error).code(), expected, "{error:?}");
         }
+    }
+
+    #[test]
+    fn the_words_that_the_kubelet_looks_for_come_first() {
+        let path = "/data".into();
+        let error = ServiceError::NoRecursiveReadOnly { path, reason: "x".to_owned() };
+        let joined = ServiceError::Joined(Arc::new(error));
+        let status = failed(&joined);
+        assert_eq!(status.code(), Code::Unimplemented);
+        assert!(status.message().starts_with("RROUnsupported: "), "{status:?}");
+        let status = failed(&ServiceError::NoSuchVolumeImage("x".to_owned()));
+        assert!(status.message().starts_with("ImageVolumeMountFailed: "), "{status:?}");
     }
 
     #[test]

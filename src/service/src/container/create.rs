@@ -101,6 +101,7 @@ impl Service {
             .resolve(&spec.image.reference)
             .ok_or_else(|| ServiceError::NoSuchImage(spec.image.reference.clone()))?;
         let spec = self.with_target(&pod, spec)?;
+        self.require_mounts(&spec.mounts)?;
         let volumes = self.image_volumes(&spec.mounts)?;
         let subject = Subject { pod: &pod, spec: &spec, image: &image, volumes: &volumes, id: &id };
         let plan = self.plan_container(subject)?;
