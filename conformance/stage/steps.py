@@ -55,8 +55,9 @@ def expect(truth, seen):
 
 
 def await_true(question, what, deadline=20):
-    """Ask until it is so."""
+    """Ask until it is so. What is not so is said in words, or by a function that finds them in the end."""
     end = time.monotonic() + deadline
     while not question():
-        expect(time.monotonic() < end, f"not within {deadline} s: {what}")
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline} s: {what() if callable(what) else what}")
         time.sleep(0.05)

@@ -45,8 +45,8 @@ class Streams(Steps):
 
     def _terminal(self, transport):
         with Terminal(self, "exec", "-it", "-r", transport, self.container, "sh") as terminal:
-            terminal.type("stty size\n")
-            terminal.await_text(f"{ROWS} {COLUMNS}")
+            # crictl says the size beside opening the shell: on a busy machine it may come after the first look.
+            await_true(lambda: terminal.shows("stty size\n", f"{ROWS} {COLUMNS}"), "the size from before")
             terminal.resize(20, 40)
             await_true(lambda: terminal.shows("stty size\n", "20 40"), "the new size")
             terminal.type("exit 0\n")
@@ -143,7 +143,7 @@ class Terminal:
 
     def await_text(self, text):
         """Wait until it was shown."""
-        await_true(lambda: text in self._look(), f"{text!r} on the terminal, which shows {self.seen[-500:]!r}")
+        await_true(lambda: text in self._look(), lambda: f"{text!r} on the terminal, which shows {self.seen[-500:]!r}")
 
     def shows(self, typed, text):
         """Whether a text comes after something was typed."""

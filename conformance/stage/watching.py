@@ -33,9 +33,10 @@ class Watching(Steps):
         expect("crictl" in self.crictl.text("completion", "bash"), "a script")
 
     def events_begin(self):
-        """Begins to listen."""
+        """Begins to listen, which the daemon knows."""
         with open(self.directory / "events", "wb") as output:
             self.start_in_background("events", "-o", "json", stdout=output, stderr=subprocess.STDOUT)
+        await_true(lambda: self.json("info")["events"]["subscribers"] == 1, "one who listens")
 
     def events_end(self):
         """Has heard the life of every container and pod, each in order."""
@@ -45,10 +46,9 @@ class Watching(Steps):
             heard.clear()
             for event in documents((self.directory / "events").read_text()):
                 heard.setdefault(event["containerId"], []).append(event["containerEventType"])
-            gone = [event for kinds in heard.values() for event in kinds if event == "CONTAINER_DELETED_EVENT"]
-            return len(gone) >= 4
+            return len(heard) == 8 and all(kinds[-1] == "CONTAINER_DELETED_EVENT" for kinds in heard.values())
 
-        await_true(complete, f"the end of two pods and two containers: {heard}")
+        await_true(complete, lambda: f"the end of two pods and six containers: {heard}")
         order = ["CONTAINER_CREATED_EVENT", "CONTAINER_STARTED_EVENT", "CONTAINER_STOPPED_EVENT", "CONTAINER_DELETED_EVENT"]
         for identity, kinds in heard.items():
             expect(kinds == order, (identity, kinds))
