@@ -42,7 +42,8 @@ class Inventory:
         return {f"{process} {line}" for process, line in running() if any(word in line for word in words)}
 
     def _cgroups(self):
-        return {str(path) for path in CGROUPS.rglob("*/") if self.cgroup in path.parts}
+        # Others' come and go while we look, which os.walk does not mind.
+        return {directory for directory, _, _ in os.walk(CGROUPS) if self.cgroup in pathlib.PurePath(directory).parts}
 
     def _links(self):
         links = json.loads(run(["ip", "-j", "link", "show"]) or "[]")

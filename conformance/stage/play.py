@@ -33,8 +33,11 @@ def play(instance, programs, action):
         try:
             with daemon:
                 crictl = Crictl(paths.TOOLS / "crictl", daemon.endpoint)
-                result = action(Stage(daemon, crictl, directory))
-                faults = [f"could not be removed: {line}" for line in crictl.remove_all()]
+                try:
+                    result = action(Stage(daemon, crictl, directory))
+                finally:
+                    # Containers outlive their daemon, and so an action that did not come to its end.
+                    faults = [f"could not be removed: {line}" for line in crictl.remove_all()]
                 daemon.await_space()
             extra = inventory.settle(before)
         finally:
