@@ -12,10 +12,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cringle-domain", &[]),
     ("cringle-kernel", &[]),
     ("cringle-proto-cri", &[]),
+    ("cringle-proto-nri", &[]),
     ("cringle-proto-shim", &[]),
     ("cringle-store", &["cringle-domain"]),
     ("cringle-image", &["cringle-domain", "cringle-kernel", "cringle-store"]),
     ("cringle-network", &["cringle-domain", "cringle-store", "cringle-cni"]),
+    ("cringle-nri", &["cringle-proto-nri"]),
     (
         "cringle-service",
         &[
@@ -55,6 +57,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("cringle-store", &["tonic", "prost", "libc", "nix"]),
     ("cringle-image", &["tonic", "prost"]),
     ("cringle-network", &["tonic", "prost"]),
+    ("cringle-nri", &["tonic", "ttrpc", "libc", "nix"]),
     ("cringle-service", &["tonic", "prost"]),
     ("cringle-streaming", &["tonic", "prost", "libc", "nix"]),
     ("cringle-shim", &["tonic", "prost", "hyper", "rustls", "tracing"]),
