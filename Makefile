@@ -10,7 +10,7 @@ DIST := target/dist
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build demo test test-unit test-fuzz test-e2e test-conformance bench lint install-deps
+.PHONY: build demo test test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
 
 # The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -40,6 +40,14 @@ test-conformance:
 	conformance/run --random --programs $(DIST)
 	conformance/run --random --parallel 8 --programs $(DIST)
 	conformance/run --websocket --focus Streaming --programs $(DIST)
+
+# A real kubelet with static pods. Its build takes minutes on a cold cache of Go: `conformance/kubelet/build &` may begin early.
+test-kubelet: install-deps
+	conformance/kubelet/run --programs $(DIST)
+
+# How long a full node takes to be ready, and what it uses at rest.
+bench-kubelet: install-deps
+	conformance/kubelet/run --programs $(DIST) --many 110
 
 # Foreign bytes, broken in many ways: frames, requests to upgrade, WebSocket messages; half a minute for each.
 test-fuzz:

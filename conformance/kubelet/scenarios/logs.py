@@ -1,0 +1,69 @@
+"""Logs: what the kubelet shows of them, and that nothing is lost when it moves them away."""
+
+import gzip
+import subprocess
+
+from node.manifests import FOREVER, pod, shell
+from node.waiting import until
+from scenarios.scenario import Scenario
+from stage.steps import expect
+
+LINES = 4000
+# Most of a line, so that the file reaches the size at which it is rotated.
+FILLING = "x" * 40
+
+
+class Logs(Scenario):
+    """The kubelet shows a container's log, its end, its times, and the log of the container before."""
+
+    def pods(self):
+        return [pod("logs", shell("main", f"echo one; echo two >&2; {FOREVER}"), shell("ends", "echo attempt; printf 'no end'; sleep 1; exit 1"))]
+
+    def check(self):
+        self.node.running("logs", "main")
+        until(lambda: len(self.node.logs("logs", "main")) == len("one\ntwo\n"), lambda: self.node.logs("logs", "main"))
+        expect(sorted(self.node.logs("logs", "main").splitlines()) == ["one", "two"], self.node.logs("logs", "main"))
+        expect(len(self.node.logs("logs", "main", tailLines=1).splitlines()) == 1, "the last line")
+        timed = self.node.logs("logs", "main", timestamps="true").splitlines()
+        expect(all(line[:4].isdigit() and line[10] == "T" for line in timed), timed)
+        self.node.await_container("logs", "ends", lambda status: status.get("restartCount", 0) >= 1)
+        until(lambda: self.node.logs("logs", "ends", previous="true") == "attempt\nno end", "the log of the container before")
+
+
+class Rotation(Scenario):
+    """While the kubelet rotates a log, no line is lost, and who follows it sees them all."""
+
+    def pods(self):
+        slowly = "[ $((i % 40)) -ne 0 ] || sleep 0.1"
+        return [pod("rotation", shell("main", f"sleep 2; i=0; while [ $i -lt {LINES} ]; do echo $i {FILLING}; i=$((i + 1)); {slowly}; done; {FOREVER}"))]
+
+    def check(self):
+        self.node.running("rotation", "main")
+        with subprocess.Popen(["curl", "--silent", "--insecure", "--no-buffer", "--noproxy", "*",
+                               "https://127.0.0.1:10250/containerLogs/default/rotation-node/main?follow=true"], stdout=subprocess.PIPE) as follower:
+            try:
+                followed = [int(follower.stdout.readline().split()[0]) for _ in range(LINES)]
+            finally:
+                follower.kill()
+        folder = self.node.log_files("rotation", "main")
+        until(lambda: len(list(folder.iterdir())) >= 3, lambda: f"rotated files, there are {sorted(path.name for path in folder.iterdir())}")
+        expect(followed == list(range(LINES)), f"followed {len(followed)} lines, the first that is wrong: {first_gap(followed)}")
+        written = until(lambda: self._written(folder), "all lines in the files")
+        expect(written == list(range(LINES)), f"{len(written)} lines in {sorted(path.name for path in folder.iterdir())}, the first that is wrong: {first_gap(written)}")
+        expect(any(path.suffix == ".gz" for path in folder.iterdir()), "an old file was compressed")
+
+    @staticmethod
+    def _written(folder):
+        """Numbers of all lines, oldest file first; nothing while the kubelet has a file in its hands."""
+        files = sorted(path for path in folder.iterdir() if path.name != "0.log") + [folder / "0.log"]
+        try:
+            texts = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in files if path.suffix != ".tmp"]
+        except (OSError, EOFError):
+            return []
+        numbers = [int(line.split()[3]) for text in texts for line in text.decode().splitlines()]
+        return numbers if len(numbers) >= LINES else []
+
+
+def first_gap(numbers):
+    """The first number that is not what its place says."""
+    return next(((place, number) for place, number in enumerate(numbers) if place != number), None)

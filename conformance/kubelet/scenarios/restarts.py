@@ -1,0 +1,165 @@
+"""Daemon and kubelet die or are replaced: pods go on, and what happened meanwhile is known afterwards."""
+
+import gzip
+import os
+import pathlib
+import shutil
+import signal
+import time
+
+from node.images import AGNHOST
+from node.manifests import FOREVER, host_path, mount, pod, program, resources, shell
+from node.node import moment
+from node.waiting import until
+from scenarios.scenario import Scenario
+from stage.steps import expect
+
+STANDING = ("counting", "probed", "layered")
+# A line of a log: when, which stream, whole or part, the number.
+NUMBER = 3
+
+
+class Interruption(Scenario):
+    """What all have in common: pods that stand, pods that end meanwhile, and the comparison."""
+
+    def pods(self):
+        self.folder = self.node.folder(self.title())
+        where = {"volumeMounts": [mount("shared", "/shared")]}
+        volumes = [host_path("shared", self.folder)]
+        wait = "until [ -e /shared/go ]; do sleep 0.1; done; "
+        note = "date +%s.%N >/shared/{}; "
+        probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 5}
+        count = "trap 'exit 0' TERM; i=0; while :; do echo $i; i=$((i + 1)); sleep 0.05 & wait $!; done"
+        return [
+            pod("counting", shell("main", count)),
+            pod("probed", program("main", AGNHOST, "netexec", readinessProbe=probe, livenessProbe=probe)),
+            pod("layered", shell("main", FOREVER), initContainers=[shell("first", "true"), shell("side", FOREVER, restartPolicy="Always")]),
+            pod(f"{self.title()}-ends", shell("code", wait + note.format("code") + "exit 9", **where),
+                shell("fine", wait + note.format("fine") + "exit 0", **where),
+                shell("signal", wait + note.format("signal") + "while :; do sleep 1; done", **where),
+                shell("memory", wait + note.format("memory") + "exec dd if=/dev/zero of=/dev/null bs=100M", resources=resources(cpu="500m", memory="24Mi"), **where),
+                restartPolicy="Never", volumes=volumes),
+            pod(f"{self.title()}-again", shell("main", f"if [ -e /shared/again ]; then {FOREVER}; fi; {wait} date +%s.%N >/shared/again; exit 5", **where), volumes=volumes)]
+
+    def interrupt(self, meanwhile):
+        """Take something away, do this, bring it back."""
+        raise NotImplementedError
+
+    def check(self):
+        ends, again = f"{self.title()}-ends", f"{self.title()}-again"
+        self.node.await_ready(*STANDING, ends, again)
+        until(lambda: self.node.logs("counting", "main", tailLines=1).strip().isdigit(), "the count began")
+        before = {name: standing(self.node.pod(name)) for name in STANDING}
+        reached = numbers(self.node.log_files("counting", "main"))[-1]
+        self.doomed = {name: self.node.process(ends, name) for name in ("code", "fine", "signal", "memory")} | {"again": self.node.process(again, "main")}
+        self.interrupt(self.let_them_end)
+        mark = self.node.after_relist()
+        self.judge_ends(ends)
+        last = self.node.await_container(again, "main", lambda status: status.get("restartCount") == 1 and status["ready"])["lastState"]["terminated"]
+        expect(last["exitCode"] == 5 and last["reason"] == "Error", last)
+        self.node.await_ready(*STANDING)
+        for name in STANDING:
+            expect(standing(self.node.pod(name)) == before[name], (name, before[name], standing(self.node.pod(name))))
+        self.judge_count(reached)
+        expect(self.node.output("counting", "main", "echo still") == "still\n", "exec in a container of before")
+        expect(not self.node.pleg_errors(mark), self.node.pleg_errors(mark))
+
+    def let_them_end(self):
+        """What happens while nobody looks: returns when all have ended."""
+        (self.folder / "go").touch()
+        until(lambda: all((self.folder / name).exists() for name in self.doomed), lambda: f"notes of all that end: {list(self.folder.iterdir())}")
+        # From outside: within its namespace a first process can't be killed.
+        os.kill(self.doomed["signal"], signal.SIGKILL)
+        until(lambda: not any(pathlib.Path(f"/proc/{process}").exists() for process in self.doomed.values()), "the end of their processes")
+
+    def judge_ends(self, name):
+        """Code, reason and time of what ended meanwhile. The notes were written right before the ends."""
+        for container, code, reason in (("code", 9, "Error"), ("fine", 0, "Completed"), ("signal", 137, "Error"), ("memory", 137, "OOMKilled")):
+            end = self.node.terminated(name, container)
+            expect(end["exitCode"] == code and end["reason"] == reason, (container, end))
+            noted = float((self.folder / container).read_text())
+            finished = moment(end["finishedAt"])
+            expect(int(noted) <= finished <= self.ended + 1, (container, noted, finished, self.ended))
+            expect(self.node.container(name, container)["restartCount"] == 0, container)
+
+    def judge_count(self, reached):
+        """The log goes on, and has no gap."""
+        folder = self.node.log_files("counting", "main")
+        seen = until(lambda: [number for number in numbers(folder) if number > reached + 20] and numbers(folder), "the count goes on")
+        expect(seen == list(range(seen[0], seen[0] + len(seen))), f"{len(seen)} numbers from {seen[0]} to {seen[-1]}")
+
+
+def standing(document):
+    """What must not change of a pod: its address, and the identity, begin and restarts of its containers."""
+    status = document["status"]
+    found = {"ip": status["podIP"], "uid": document["metadata"]["uid"], "start": status["startTime"]}
+    for kind in ("initContainerStatuses", "containerStatuses"):
+        for entry in status.get(kind, []):
+            state = entry["state"].get("running") or entry["state"].get("terminated")
+            found[entry["name"]] = (entry["containerID"], state["startedAt"], entry["restartCount"])
+    return found
+
+
+def numbers(folder):
+    """All numbers in a container's log files, oldest first."""
+    found = []
+    for path in [*sorted(path for path in folder.iterdir() if path.name != "0.log"), folder / "0.log"]:
+        try:
+            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        except (FileNotFoundError, EOFError):
+            continue  # The kubelet has it in its hands.
+        lines = content.decode().split("\n")[:-1]
+        found += [int(line.split()[NUMBER]) for line in lines]
+    return found
+
+
+class DaemonKilled(Interruption):
+    """The daemon is killed and started again."""
+
+    def interrupt(self, meanwhile):
+        self.node.daemon.kill()
+        meanwhile()
+        self.ended = time.time()
+        self.node.daemon.start()
+
+
+class DaemonReplaced(Interruption):
+    """The daemon, its shim and its plugins are replaced by another build, and the old files are gone."""
+
+    def interrupt(self, meanwhile):
+        old = self.node.daemon.programs
+        new = self.node.directory / "programs" / str(time.monotonic_ns())
+        shutil.copytree(old, new)
+        for program_file in new.iterdir():
+            # Another file with other content that does the same: a loader doesn't look behind the last section.
+            with open(program_file, "ab") as file:
+                file.write(b"another build")
+        self.node.daemon.stop()
+        meanwhile()
+        self.ended = time.time()
+        if self.node.directory in old.parents:
+            shutil.rmtree(old)
+        self.node.daemon.programs = new
+        self.node.daemon.start()
+
+
+class KubeletKilled(Interruption):
+    """The kubelet is killed and started again."""
+
+    def interrupt(self, meanwhile):
+        self.node.kubelet.kill()
+        meanwhile()
+        self.ended = time.time()
+        self.node.kubelet.start()
+
+
+class BothKilled(Interruption):
+    """Daemon and kubelet are killed and started again."""
+
+    def interrupt(self, meanwhile):
+        self.node.daemon.kill()
+        self.node.kubelet.kill()
+        meanwhile()
+        self.ended = time.time()
+        self.node.daemon.start()
+        self.node.kubelet.start()
