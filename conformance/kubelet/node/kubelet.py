@@ -75,7 +75,7 @@ class Kubelet:
             "cgroupRoot": f"/{self.cgroup}", "cgroupDriver": "cgroupfs", "failCgroupV1": False, "enforceNodeAllocatable": [],
             "failSwapOn": False, "oomScoreAdj": 0, "makeIPTablesUtilChains": False, "seccompDefault": True, "maxPods": 200,
             "resolvConf": str(self.directory / "resolv.conf"), "volumePluginDir": str(self.root / "plugins-of-volumes"),
-            "fileCheckFrequency": "1s", "syncFrequency": "5s", "nodeStatusUpdateFrequency": "5s",
+            "fileCheckFrequency": "1s", "syncFrequency": "5s", "nodeStatusUpdateFrequency": "5s", "volumeStatsAggPeriod": "5s",
             "crashLoopBackOff": {"maxContainerRestartPeriod": "3s"}, "serializeImagePulls": False, "registryPullQPS": 0,
             "containerLogMaxSize": "64Ki", "containerLogMaxFiles": 5, "containerLogMonitorInterval": "3s",
             "imageGCHighThresholdPercent": 100, "evictionHard": {"memory.available": "10Mi"},

@@ -10,7 +10,7 @@ from scenarios.scenario import Scenario
 from stage.steps import expect
 
 # Writes its name and the time whenever it is asked to.
-NOTE = 'note() { echo "$1 $(date +%s.%N)" >>/shared/notes; }; '
+NOTE = 'note() { echo "$1 $EPOCHREALTIME" >>/shared/notes; }; '
 
 
 class Stops(Scenario):
@@ -24,7 +24,7 @@ class Stops(Scenario):
         volumes = [host_path("shared", self.folder)]
         hook = {"preStop": {"exec": {"command": ["sh", "-c", NOTE + "note hook; sleep 2; note hook-ends"]}}}
         obeys = NOTE + "trap 'note signal; exit 0' TERM; while :; do sleep 0.1 & wait $!; done"
-        deaf = "trap 'echo signal $(date +%s.%N) >>/shared/deaf' TERM; while :; do echo alive $(date +%s.%N) >>/shared/deaf; sleep 0.2; done"
+        deaf = "trap 'echo signal $EPOCHREALTIME >>/shared/deaf' TERM; while :; do echo alive $EPOCHREALTIME >>/shared/deaf; sleep 0.2; done"
         return [pod("stops", shell("obeys", obeys, lifecycle=hook, **where), volumes=volumes, terminationGracePeriodSeconds=30),
                 pod("deaf", shell("main", deaf, **where), volumes=volumes, terminationGracePeriodSeconds=self.GRACE)]
 
@@ -54,7 +54,7 @@ class Hooks(Scenario):
         where = {"volumeMounts": [mount("shared", "/shared")]}
         after = {"postStart": {"exec": {"command": ["sh", "-c", "echo started >>/shared/hooks"]}}}
         catch = "trap 'echo USR1 >>/shared/hooks; exit 0' USR1; while :; do sleep 0.1 & wait $!; done"
-        server = program("server", AGNHOST, "netexec", "--http-port=8080", "--udp-port=-1",
+        server = program("server", AGNHOST, "netexec", "--http-port=8080",
                          lifecycle={"preStop": {"httpGet": {"path": "/shell?shellCommand=echo+http+%3E%3E/shared/hooks", "port": 8080}}}, **where)
         return [pod("hooks", shell("main", catch, lifecycle={**after, "stopSignal": "SIGUSR1"}, **where), server,
                     shell("sleeper", FOREVER, lifecycle={"preStop": {"sleep": {"seconds": 1}}}),

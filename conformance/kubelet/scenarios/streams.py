@@ -60,7 +60,7 @@ class Forward(Scenario):
     """port-forward reaches a server in the pod, several times at once, over both transports."""
 
     def pods(self):
-        return [pod("forward", program("main", AGNHOST, "netexec", "--http-port=7070", "--udp-port=-1",
+        return [pod("forward", program("main", AGNHOST, "netexec", "--http-port=7070",
                                        readinessProbe={"httpGet": {"path": "/healthz", "port": 7070}, "periodSeconds": 1}))]
 
     def check(self):
