@@ -45,14 +45,10 @@ fn image_volume(
     image: Option<v1::ImageSpec>,
     sub_path: String,
 ) -> Result<Option<ImageVolume>, Refusal> {
-    match image.filter(|image| !image.image.is_empty()) {
-        Some(image) => {
-            let image = container::image(image)?;
-            Ok(Some(ImageVolume { image, sub_path: sub_path.into() }))
-        }
-        None if sub_path.is_empty() => Ok(None),
-        None => Err(Refusal::invalid("mounts.image_sub_path", "is given without an image")),
-    }
+    // A kubelet gives the sub path of every mount here; that of a host's path is in the path already.
+    let Some(image) = image.filter(|image| !image.image.is_empty()) else { return Ok(None) };
+    let image = container::image(image)?;
+    Ok(Some(ImageVolume { image, sub_path: sub_path.into() }))
 }
 
 /// Mounts in an answer, each image among them with the one that was found, named as the answer to its pull named it.
@@ -186,13 +182,18 @@ mod tests {
     }
 
     #[test]
+    fn a_sub_path_of_no_image_is_none() {
+        let sub = v1::Mount { image_sub_path: "etc".to_owned(), ..given() };
+        assert_eq!(mount_to_cri(&mount(sub).unwrap()), given());
+    }
+
+    #[test]
     fn what_is_not_offered_is_refused() {
         let range = v1::IdMapping { host_id: 1000, container_id: 0, length: 10 };
         for wrong in [
             v1::Mount { uid_mappings: vec![range], ..given() },
             v1::Mount { uid_mappings: vec![range, range], gid_mappings: vec![range], ..given() },
             v1::Mount { uid_mappings: vec![v1::IdMapping::default()], ..given() },
-            v1::Mount { image_sub_path: "etc".to_owned(), ..given() },
             v1::Mount { image: image("volume"), ..given() },
             v1::Mount { image: image("volume"), host_path: String::new(), ..given() },
         ] {
