@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 pub(crate) struct Shutdown {
     terminate: Signal,
     interrupt: Signal,
+    hang_up: Signal,
 }
 
 impl Shutdown {
@@ -19,14 +20,21 @@ impl Shutdown {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
         })
     }
 
-    /// Waits for one of them, and names it.
+    /// Waits for one that ends it, and names it. SIGHUP does not: who sends it wants the configuration read again, and
+    /// not the node's runtime gone.
     pub(crate) async fn ordered(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                Some(()) = self.hang_up.recv() => {
+                    tracing::warn!("SIGHUP ignored: the configuration is read at the start only");
+                }
+            }
         }
     }
 }

@@ -1,7 +1,13 @@
 //! Names that are being made: a second request for the same name joins the first.
+//!
+//! What comes of an operation is not kept here. Whoever asks again after its end finds the object that it made, and
+//! whether that is what the request means is for its verb to say.
 
 use crate::ServiceError;
+use crate::detached::detached_with;
+use crate::progress::{Progress, SoFar};
 use std::collections::HashMap;
+use std::future::Future;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -15,6 +21,7 @@ pub struct Claims<N, S, R> {
 #[derive(Debug)]
 struct Flight<S, R> {
     spec: S,
+    progress: Arc<Progress>,
     result: Landing<R>,
 }
 
@@ -28,8 +35,8 @@ pub enum Claim<N: Eq + Hash, S, R> {
     Mine(Ticket<N, S, R>),
     /// Wait for the one who makes it.
     Joined(Joined<R>),
-    /// Somebody makes it with other content.
-    Conflict,
+    /// Somebody makes it with other content, and is so far.
+    Conflict(SoFar),
 }
 
 /// The right and duty to make a name. Dropped without a landing, it frees the name.
@@ -37,6 +44,7 @@ pub enum Claim<N: Eq + Hash, S, R> {
 pub struct Ticket<N: Eq + Hash, S, R> {
     claims: Arc<Claims<N, S, R>>,
     name: N,
+    progress: Arc<Progress>,
     result: watch::Sender<Outcome<R>>,
 }
 
@@ -58,12 +66,53 @@ impl<N: Clone + Eq + Hash, S: PartialEq, R: Clone> Claims<N, S, R> {
             return if flight.spec == spec {
                 Claim::Joined(Joined(flight.result.clone()))
             } else {
-                Claim::Conflict
+                Claim::Conflict(flight.progress.so_far())
             };
         }
-        let (sender, receiver) = watch::channel(None);
-        inner.insert(name.clone(), Flight { spec, result: receiver });
-        Claim::Mine(Ticket { claims: Arc::clone(self), name: name.clone(), result: sender })
+        let (result, landing) = watch::channel(None);
+        let progress = Arc::new(Progress::default());
+        let flight = Flight { spec, progress: Arc::clone(&progress), result: landing };
+        inner.insert(name.clone(), flight);
+        Claim::Mine(Ticket { claims: Arc::clone(self), name: name.clone(), progress, result })
+    }
+}
+
+impl<N, S, R> Claims<N, S, R>
+where
+    N: Clone + Eq + Hash + Send + 'static,
+    S: Clone + PartialEq + Send + 'static,
+    R: Clone + Send + Sync + 'static,
+{
+    /// Carries out `operation` for `name` in a task of its own, or waits for the one that does so for the same content.
+    ///
+    /// # Errors
+    /// How far another one is that does so for other content.
+    pub async fn carry_out<F>(
+        self: &Arc<Self>,
+        name: &N,
+        spec: S,
+        operation: impl FnOnce() -> F,
+    ) -> Result<Result<R, ServiceError>, SoFar>
+    where
+        F: Future<Output = Result<R, ServiceError>> + Send + 'static,
+    {
+        loop {
+            match self.claim(name, spec.clone()) {
+                Claim::Mine(ticket) => {
+                    let progress = Arc::clone(&ticket.progress);
+                    // On the heap: it holds the futures of all its steps.
+                    let operation = Box::pin(operation());
+                    let landed = async move { ticket.land(operation.await) };
+                    return Ok(detached_with(progress, landed).await);
+                }
+                Claim::Joined(joined) => {
+                    if let Some(result) = joined.result().await {
+                        return Ok(result);
+                    }
+                }
+                Claim::Conflict(so_far) => return Err(so_far),
+            }
+        }
     }
 }
 
@@ -105,6 +154,7 @@ impl<R: Clone> Joined<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     type Names = Claims<&'static str, u32, u64>;
 
@@ -113,10 +163,27 @@ mod tests {
         let claims = Arc::new(Names::default());
         let Claim::Mine(ticket) = claims.claim(&"a", 1) else { panic!("not mine") };
         let Claim::Joined(joined) = claims.claim(&"a", 1) else { panic!("not joined") };
-        assert!(matches!(claims.claim(&"a", 2), Claim::Conflict));
+        assert!(matches!(claims.claim(&"a", 2), Claim::Conflict(_)));
         assert_eq!(ticket.land(Ok(7)).unwrap(), 7);
         assert_eq!(joined.result().await.unwrap().unwrap(), 7);
         assert!(matches!(claims.claim(&"a", 2), Claim::Mine(_)));
+    }
+
+    #[tokio::test]
+    async fn an_operation_outlives_its_client_and_is_joined() {
+        let claims = Arc::new(Names::default());
+        let (go, gone) = tokio::sync::oneshot::channel();
+        let operation = move || async move { Ok(gone.await.unwrap_or(0)) };
+        let first = tokio::time::timeout(Duration::ZERO, claims.carry_out(&"a", 1, operation));
+        assert!(first.await.is_err());
+        let never = || async { panic!("a second operation") };
+        let refused = claims.carry_out(&"a", 2, never).await.unwrap_err();
+        assert_eq!(refused.stage, "begin");
+        let again = claims.carry_out(&"a", 1, never);
+        tokio::pin!(again);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut again).await.is_err());
+        go.send(7).unwrap();
+        assert_eq!(again.await.unwrap().unwrap(), 7);
     }
 
     #[tokio::test]

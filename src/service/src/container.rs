@@ -40,10 +40,10 @@ pub struct Container {
     pub(crate) operation: Mutex<()>,
     /// The shim, while there is one.
     supervisor: StdMutex<Option<Supervisor>>,
-    /// Whether a client has had the answer to the request that made it.
-    claimed: AtomicBool,
     /// Its first process, once another one was executed: each probe would have to find it in the bundle again.
     first_process: OnceLock<Box<RawValue>>,
+    /// Whether it was started and no client has had the answer yet.
+    start_unheard: AtomicBool,
     /// Last readings of what it uses.
     pub(crate) usage: Gauge<Usage>,
     pub(crate) layer: Gauge<LayerUsage>,
@@ -57,8 +57,8 @@ impl Container {
             tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             operation: Mutex::new(()),
             supervisor: StdMutex::new(None),
-            claimed: AtomicBool::new(false),
             first_process: OnceLock::new(),
+            start_unheard: AtomicBool::new(false),
             usage: Gauge::default(),
             layer: Gauge::default(),
             detail: Gauge::default(),
@@ -85,9 +85,14 @@ impl Container {
         *self.supervisor.lock().unwrap_or_else(PoisonError::into_inner) = supervisor;
     }
 
-    /// Notes that a client has it; answers whether none had before.
-    pub(crate) fn hand_over(&self) -> bool {
-        !self.claimed.swap(true, Ordering::AcqRel)
+    /// Notes that it was started, which no client has heard yet.
+    pub(crate) fn keep_start(&self) {
+        self.start_unheard.store(true, Ordering::Release);
+    }
+
+    /// Notes that a client hears of its start now; answers whether none had yet.
+    pub(crate) fn tell_start(&self) -> bool {
+        self.start_unheard.swap(false, Ordering::AcqRel)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can go wrong in a use case. `daemon/rpc/status.rs` gives each its gRPC code.
 
+use crate::progress::SoFar;
 use crate::supervisor::{ExecError, PinError, SupervisorError};
 use cringle_domain::container::ContainerRefusal;
 use cringle_domain::id::{ContainerId, PodId};
@@ -74,14 +75,27 @@ pub enum ServiceError {
         container: ContainerId,
     },
     /// Another request for the same name, but with other content, is being carried out. Code Aborted.
-    #[error("another request for \"{0}\" with other content is being carried out")]
-    Busy(String),
+    #[error("another request for \"{name}\" with other content is being carried out {so_far}")]
+    Busy {
+        /// The pod's or container's name, as people write it.
+        name: String,
+        /// How far it is.
+        so_far: SoFar,
+    },
     /// The pod can't take containers. Code FailedPrecondition.
     #[error("pod {0} is not ready")]
     PodNotReady(PodId),
     /// The container does not run. Code FailedPrecondition.
     #[error("container {0} is not running")]
     NotRunning(ContainerId),
+    /// The container was to be started before, and could not be. Code FailedPrecondition.
+    #[error("container {container} could not be started: {why}")]
+    NeverStarted {
+        /// The container.
+        container: ContainerId,
+        /// What its start said.
+        why: String,
+    },
     /// The pod's phase does not allow it. Code FailedPrecondition.
     #[error(transparent)]
     PodPhase(PodRefusal),

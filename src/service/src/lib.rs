@@ -5,7 +5,8 @@
 //! and wait for nobody.
 //!
 //! - [`pod`] and [`container`]: one file per verb.
-//! - [`index`]: who is there, by id, prefix and name; [`claims`]: joins a retry to the operation in flight.
+//! - [`index`]: who is there, by id, prefix and name; [`claims`]: joins a retry to the operation in flight, whose
+//!   [`progress`] others are told.
 //! - [`streams`]: what a client's exec, attachment or forwarded port is made of.
 //! - [`supervisor`]: the client of a shim; [`bundle`]: a plan as an OCI bundle.
 //! - [`events`]: the one order of all changes, told to those who subscribed.
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod detached;
 pub mod error;
 pub mod index;
+pub mod progress;
 
 pub mod container;
 pub mod events;

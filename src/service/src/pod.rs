@@ -26,7 +26,6 @@ use cringle_store::holds::Holds;
 use cringle_store::tracked::Tracked;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{Mutex, RwLock};
 
 /// One thing that a pod has of the host.
@@ -58,8 +57,6 @@ pub struct Pod {
     /// Making a container takes it shared, stopping the pod takes it alone.
     pub(crate) gate: RwLock<()>,
     pub(crate) holds: Mutex<Holds<Hold>>,
-    /// Whether a client has had the answer to the request that made it.
-    claimed: AtomicBool,
     /// The last reading of what it uses.
     pub(crate) reading: Gauge<PodReading>,
 }
@@ -75,7 +72,6 @@ impl Pod {
             tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             gate: RwLock::new(()),
             holds: Mutex::new(holds),
-            claimed: AtomicBool::new(false),
             reading: Gauge::default(),
         }
     }
@@ -95,11 +91,6 @@ impl Pod {
     /// Whether it can take containers.
     pub(crate) fn is_ready(&self) -> bool {
         matches!(self.tracked.now().phase, PodPhase::Ready { .. })
-    }
-
-    /// Notes that a client has it; answers whether none had before.
-    pub(crate) fn hand_over(&self) -> bool {
-        !self.claimed.swap(true, Ordering::AcqRel)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::container::Container;
 use crate::pod::{Hold, Pod};
-use crate::supervisor::{ShimState, Supervisor};
+use crate::supervisor::{ShimState, Supervisor, SupervisorError};
 use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRecord};
 use cringle_domain::pod::{Downfall, PodEvent, PodPhase, PodRecord};
@@ -159,7 +159,16 @@ impl Service {
         container: &Arc<Container>,
     ) -> Result<(), ServiceError> {
         let bundle = self.layout.bundle(container.container_id());
-        match Supervisor::connect(&bundle, SHIM_PATIENCE).await {
+        let found = match Supervisor::connect(&bundle, SHIM_PATIENCE).await {
+            // Slow, or stopped for a while: no reason to end what it runs. A stop will not wait for it.
+            Err(error @ SupervisorError::Silent { .. }) => {
+                let error = crate::error::chain(&error);
+                tracing::warn!(container = %container.container_id(), error, "shim is silent");
+                Supervisor::adopt(&bundle)
+            }
+            found => found,
+        };
+        match found {
             Ok(supervisor) => {
                 container.supervise(Some(supervisor.clone()));
                 self.follow(container, supervisor);

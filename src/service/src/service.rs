@@ -46,6 +46,8 @@ pub struct Service {
     pub(crate) pulls: PullCounter,
     pub(crate) pod_claims: Arc<Claims<PodMetadata, PodSpec, PodId>>,
     pub(crate) container_claims: Arc<Claims<ContainerName, ContainerSpec, ContainerId>>,
+    /// Containers that are being started.
+    pub(crate) start_claims: Arc<Claims<ContainerId, (), ()>>,
 }
 
 impl Service {
@@ -102,6 +104,7 @@ impl Service {
             pulls: PullCounter::default(),
             pod_claims: Arc::default(),
             container_claims: Arc::default(),
+            start_claims: Arc::default(),
         }))
     }
 

@@ -103,6 +103,15 @@ impl Supervisor {
         Self::attach(bundle, Arc::new(process), None)
     }
 
+    /// Connects to a shim whose process is there though it does not answer. What it says later is heard.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn adopt(bundle: &Path) -> Result<Self, SupervisorError> {
+        let process = end::shim_process(bundle)?.ok_or(SupervisorError::Gone)?;
+        Self::attach(bundle, Arc::new(process), None)
+    }
+
     fn attach(
         bundle: &Path,
         process: Arc<OwnedFd>,

@@ -91,9 +91,10 @@ fn code(error: &ServiceError) -> Code {
         ServiceError::PodExists { .. } | ServiceError::ContainerExists { .. } => {
             Code::AlreadyExists
         }
-        ServiceError::Busy(_) => Code::Aborted,
+        ServiceError::Busy { .. } => Code::Aborted,
         ServiceError::PodNotReady(_)
         | ServiceError::NotRunning(_)
+        | ServiceError::NeverStarted { .. }
         | ServiceError::PodPhase(_)
         | ServiceError::ContainerPhase(_) => Code::FailedPrecondition,
         ServiceError::NetworkPlan(_) => Code::Unavailable,
@@ -140,6 +141,7 @@ fn supervisor_code(error: &SupervisorError) -> Code {
     match error {
         SupervisorError::Refused { kind, .. } => failure_code(*kind),
         SupervisorError::Silent { .. } => Code::Unavailable,
+        SupervisorError::Abandoned => Code::FailedPrecondition,
         SupervisorError::LoadProgram { .. }
         | SupervisorError::Bundle { .. }
         | SupervisorError::Socket(_)
@@ -212,7 +214,9 @@ fn line(error: &dyn StdError) -> String {
 mod tests {
     use super::*;
     use cringle_domain::id::{ContainerId, PodId};
+    use cringle_service::progress::SoFar;
     use std::sync::Arc;
+    use std::time::Duration;
 
     fn pod() -> PodId {
         PodId::from_bytes([1; 32])
@@ -222,8 +226,17 @@ mod tests {
         ServiceError::file("write", "/x", errno.into())
     }
 
+    fn container() -> ContainerId {
+        ContainerId::from_bytes([2; 32])
+    }
+
+    fn busy() -> ServiceError {
+        let so_far = SoFar { stage: "pod_network", age: Duration::from_secs(9) };
+        ServiceError::Busy { name: "x".to_owned(), so_far }
+    }
+
     fn exec(source: ExecError) -> ServiceError {
-        ServiceError::Exec { container: ContainerId::from_bytes([2; 32]), source }
+        ServiceError::Exec { container: container(), source }
     }
 
     #[test]
@@ -240,7 +253,11 @@ mod tests {
             (ServiceError::NoUserNamespaces(text()), Code::Unimplemented),
             (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
             (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
-            (ServiceError::Busy(text()), Code::Aborted),
+            (busy(), Code::Aborted),
+            (
+                ServiceError::NeverStarted { container: container(), why: text() },
+                Code::FailedPrecondition,
+            ),
             (ServiceError::PodNotReady(pod()), Code::FailedPrecondition),
             (exec(ExecError::TimedOut), Code::DeadlineExceeded),
             (
@@ -255,7 +272,7 @@ mod tests {
             (file(Errno::IO), Code::Internal),
             (file(Errno::NOSPC), Code::ResourceExhausted),
             (file(Errno::MFILE), Code::ResourceExhausted),
-            (ServiceError::Joined(Arc::new(ServiceError::Busy(text()))), Code::Aborted),
+            (ServiceError::Joined(Arc::new(busy())), Code::Aborted),
             (ServiceError::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
         ] {
             assert_eq!(failed(&error).code(), expected, "{error:?}");

@@ -2,29 +2,25 @@
 
 use super::account;
 use super::places::Subject;
-use crate::claims::{Claim, Ticket};
 use crate::metrics::Stage;
 use crate::pod::Pod;
-use crate::service::ContainerName;
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
-use cringle_domain::id::ContainerId;
+use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::namespaces::ContainerPid;
 use cringle_domain::plan::ContainerPlan;
 use cringle_domain::pod::PodRecord;
 use cringle_domain::refusal::Refusal;
-use cringle_domain::spec::ContainerSpec;
+use cringle_domain::spec::{ContainerMetadata, ContainerSpec};
 use std::sync::Arc;
-
-type CreateTicket = Ticket<ContainerName, ContainerSpec, ContainerId>;
 
 impl Service {
     /// Makes a container in a ready pod and answers its id. The same request again joins the one in flight, or gets the
-    /// same id if nobody had it yet (R-00g).
+    /// same id as long as the container was not started (R-00g): who starts it has the id.
     ///
     /// # Errors
-    /// If the pod is not ready, the spec is refused, the image is not here, or a container of that name is there; then
-    /// nothing is left.
+    /// If the pod is not ready, the spec is refused, the image is not here, or another container of that name is there
+    /// or being made; then nothing is left.
     pub async fn create_container(
         self: &Arc<Self>,
         pod: &str,
@@ -32,62 +28,18 @@ impl Service {
     ) -> Result<ContainerId, ServiceError> {
         let pod = self.find_ready_pod(pod)?;
         let name = (pod.pod_id().clone(), spec.metadata.clone());
-        loop {
-            let id = match self.container_claims.claim(&name, spec.clone()) {
-                Claim::Mine(ticket) => match self.parked_container(&name, &spec)? {
-                    Some(id) => return Ok(id),
-                    None => self.create_claimed(Arc::clone(&pod), spec.clone(), ticket).await?,
-                },
-                Claim::Joined(joined) => match joined.result().await {
-                    Some(result) => result?,
-                    None => continue,
-                },
-                Claim::Conflict => return Err(ServiceError::Busy(display_name(&spec))),
-            };
-            if let Ok(container) = self.containers.find(id.as_str()) {
-                container.hand_over();
-            }
-            return Ok(id);
-        }
-    }
-
-    /// The container of that name, if it was made for this very request and nobody had the answer.
-    fn parked_container(
-        &self,
-        name: &ContainerName,
-        spec: &ContainerSpec,
-    ) -> Result<Option<ContainerId>, ServiceError> {
-        let Some(container) = self.containers.named(name) else { return Ok(None) };
-        let record = container.record();
-        if matches!(record.phase, ContainerPhase::Removing) {
-            return Ok(None);
-        }
-        let created = matches!(record.phase, ContainerPhase::Created);
-        if created && record.spec == *spec && container.hand_over() {
-            return Ok(Some(record.id.clone()));
-        }
-        Err(ServiceError::ContainerExists {
-            name: display_name(spec),
-            container: record.id.clone(),
-        })
-    }
-
-    async fn create_claimed(
-        self: &Arc<Self>,
-        pod: Arc<Pod>,
-        spec: ContainerSpec,
-        ticket: CreateTicket,
-    ) -> Result<ContainerId, ServiceError> {
-        let service = Arc::clone(self);
-        crate::detached::detached(async move {
+        let (service, wanted) = (Arc::clone(self), spec.clone());
+        let made = || async move {
             let _watch = service.stages.watch(Stage::ContainerCreate);
-            let made = service.make_container(&pod, spec).await;
-            ticket.land(made)
+            service.container_as_wanted(&pod, wanted).await
+        };
+        let made = self.container_claims.carry_out(&name, spec, made).await;
+        made.unwrap_or_else(|so_far| {
+            Err(ServiceError::Busy { name: display_name(&name.1), so_far })
         })
-        .await
     }
 
-    async fn make_container(
+    async fn container_as_wanted(
         &self,
         pod: &Pod,
         spec: ContainerSpec,
@@ -95,15 +47,48 @@ impl Service {
         let _open = pod.gate.read().await;
         let pod = pod.record();
         self.find_ready_pod(pod.id.as_str())?;
+        let spec = self.with_target(&pod, spec)?;
+        match self.standing_container(&pod.id, &spec)? {
+            Some(id) => Ok(id),
+            None => self.make_container(&pod, &spec),
+        }
+    }
+
+    /// The container of that name, if it is what is wanted and waits to be started.
+    fn standing_container(
+        &self,
+        pod: &PodId,
+        spec: &ContainerSpec,
+    ) -> Result<Option<ContainerId>, ServiceError> {
+        let name = (pod.clone(), spec.metadata.clone());
+        let Some(container) = self.containers.named(&name) else { return Ok(None) };
+        let record = container.record();
+        match &record.phase {
+            ContainerPhase::Created if record.spec == *spec => Ok(Some(record.id.clone())),
+            ContainerPhase::Removing => Ok(None),
+            ContainerPhase::Creating
+            | ContainerPhase::Created
+            | ContainerPhase::Running { .. }
+            | ContainerPhase::Exited { .. } => Err(ServiceError::ContainerExists {
+                name: display_name(&spec.metadata),
+                container: record.id.clone(),
+            }),
+        }
+    }
+
+    fn make_container(
+        &self,
+        pod: &PodRecord,
+        spec: &ContainerSpec,
+    ) -> Result<ContainerId, ServiceError> {
         let id = ContainerId::from_bytes(self.host.random_bytes()?);
         let image = self
             .images
             .resolve(&spec.image.reference)
             .ok_or_else(|| ServiceError::NoSuchImage(spec.image.reference.clone()))?;
-        let spec = self.with_target(&pod, spec)?;
         self.require_mounts(&spec.mounts)?;
         let volumes = self.image_volumes(&spec.mounts)?;
-        let subject = Subject { pod: &pod, spec: &spec, image: &image, volumes: &volumes, id: &id };
+        let subject = Subject { pod, spec, image: &image, volumes: &volumes, id: &id };
         let plan = self.plan_container(subject)?;
         let laid_out = tokio::task::block_in_place(|| self.lay_out(subject, &plan));
         match laid_out {
@@ -143,6 +128,6 @@ impl Service {
     }
 }
 
-fn display_name(spec: &ContainerSpec) -> String {
-    format!("{} (attempt {})", spec.metadata.name, spec.metadata.attempt)
+fn display_name(metadata: &ContainerMetadata) -> String {
+    format!("{} (attempt {})", metadata.name, metadata.attempt)
 }

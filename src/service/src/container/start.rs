@@ -2,27 +2,34 @@
 
 use super::Container;
 use crate::metrics::Stage;
+use crate::pod::Pod;
 use crate::supervisor::{
     Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode,
 };
 use crate::{Service, ServiceError};
-use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRefusal};
+use cringle_domain::container::{
+    ContainerEvent, ContainerPhase, ContainerRecord, ContainerRefusal,
+};
 use cringle_domain::namespaces::IdMapping;
-use cringle_domain::process::{Exit, ProcessIdentity};
+use cringle_domain::pod::PodPhase;
+use cringle_domain::process::{Exit, Outcome, ProcessIdentity};
 use cringle_domain::spec::Terminal;
 use std::sync::Arc;
 
 impl Service {
-    /// Starts a created container.
+    /// Starts a created container. The same request again joins the one in flight, or finds that it runs, which is
+    /// success. One that ended is not started again: only who had no answer to its start is told that it was started.
     ///
     /// # Errors
-    /// If it is not in that phase, its pod is not ready, or the program cannot be started; then it is exited, and its
-    /// status says why.
+    /// If it ended, its pod is not ready, or the program cannot be started; then it is exited, and its status says why.
     pub async fn start_container(self: &Arc<Self>, id: &str) -> Result<(), ServiceError> {
         let container = self.containers.find(id)?;
-        let service = Arc::clone(self);
-        crate::detached::detached(async move { service.start_found_container(&container).await })
-            .await
+        let (service, found) = (Arc::clone(self), Arc::clone(&container));
+        let started = || async move { service.start_found_container(&found).await };
+        let started = self.start_claims.carry_out(container.container_id(), (), started).await;
+        started.unwrap_or_else(|so_far| Err(ServiceError::Busy { name: id.to_owned(), so_far }))?;
+        container.tell_start();
+        Ok(())
     }
 
     async fn start_found_container(
@@ -31,15 +38,14 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let _operation = container.operation.lock().await;
         let record = container.record();
-        if !matches!(record.phase, ContainerPhase::Created) {
-            let (container, phase) = (record.id.clone(), record.phase.name());
-            return Err(ServiceError::ContainerPhase(ContainerRefusal { container, phase }));
+        if let Some(before) = started_before(container, &record) {
+            return before;
         }
         let pod = self.pods.find(record.pod.as_str())?;
         let _open = pod.gate.read().await;
         // Behind the gate, for a stop may have gone through it before us.
         self.find_ready_pod(record.pod.as_str())?;
-        match self.launch(container).await {
+        match self.launch_while_ready(container, &pod).await {
             Ok((supervisor, process)) => {
                 let started = ContainerEvent::Started(process, self.clock.now());
                 container.supervise(Some(supervisor.clone()));
@@ -49,6 +55,7 @@ impl Service {
                     self.end_shim(&record.id).await?;
                     return Err(error.into());
                 }
+                container.keep_start();
                 self.follow(container, supervisor);
                 Ok(())
             }
@@ -57,6 +64,21 @@ impl Service {
                 self.note_failed_start(container, &failed).await?;
                 Err(failed)
             }
+        }
+    }
+
+    /// Gives up when the pod is stopped: what the shim waits for, like a volume whose server is gone, may never come, and
+    /// the stop waits for us.
+    async fn launch_while_ready(
+        &self,
+        container: &Container,
+        pod: &Pod,
+    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
+        let mut published = pod.tracked.watch();
+        let fallen = published.wait_for(|pod| !matches!(pod.phase, PodPhase::Ready { .. }));
+        tokio::select! {
+            launched = self.launch(container) => launched,
+            _fallen = fallen => Err(SupervisorError::Abandoned),
         }
     }
 
@@ -98,11 +120,7 @@ impl Service {
         }
     }
 
-    fn rootfs_of(
-        &self,
-        record: &cringle_domain::container::ContainerRecord,
-        mapping: Option<IdMapping>,
-    ) -> Vec<RootfsMount> {
+    fn rootfs_of(&self, record: &ContainerRecord, mapping: Option<IdMapping>) -> Vec<RootfsMount> {
         let active = self.images.snapshots().active(&record.id, &record.layers);
         vec![RootfsMount::overlay(&active, self.settings.writes, mapping)]
     }
@@ -144,5 +162,25 @@ impl Service {
     async fn record_exit(&self, container: &Container, exit: Exit) -> Result<(), ServiceError> {
         container.tracked.advance(ContainerEvent::Exited(exit)).await?;
         Ok(())
+    }
+}
+
+/// What an earlier start came to; none if there was none.
+fn started_before(
+    container: &Container,
+    record: &ContainerRecord,
+) -> Option<Result<(), ServiceError>> {
+    let id = record.id.clone();
+    match &record.phase {
+        ContainerPhase::Created => None,
+        ContainerPhase::Running { .. } => Some(Ok(())),
+        ContainerPhase::Exited {
+            exit: Exit { outcome: Outcome::NeverStarted(why), .. }, ..
+        } => Some(Err(ServiceError::NeverStarted { container: id, why: why.clone() })),
+        ContainerPhase::Exited { .. } if container.tell_start() => Some(Ok(())),
+        ContainerPhase::Creating | ContainerPhase::Exited { .. } | ContainerPhase::Removing => {
+            let refusal = ContainerRefusal { container: id, phase: record.phase.name() };
+            Some(Err(ServiceError::ContainerPhase(refusal)))
+        }
     }
 }

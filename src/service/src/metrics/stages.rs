@@ -105,6 +105,7 @@ impl Drop for Watch<'_> {
 impl Stages {
     /// Times a stage until the watch is dropped, whatever comes of it.
     pub(crate) fn watch(&self, stage: Stage) -> Watch<'_> {
+        crate::progress::enter(stage);
         Watch { stages: self, stage, start: Instant::now() }
     }
 

@@ -1,51 +1,40 @@
 //! RunPodSandbox: a pod from its spec, ready to take containers.
 
 use super::{Pod, display_name, files, plan_holds};
-use crate::claims::{Claim, Ticket};
 use crate::{Service, ServiceError};
 use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::id::PodId;
 use cringle_domain::namespaces::Sharing;
-use cringle_domain::pod::{PodPhase, PodRecord};
+use cringle_domain::pod::{Downfall, PodPhase, PodRecord};
 use cringle_domain::refusal::Refusal;
-use cringle_domain::spec::{PodMetadata, PodSpec};
+use cringle_domain::spec::PodSpec;
 use cringle_store::holds::Holds;
 use cringle_store::tracked::Tracked;
 use std::sync::Arc;
 
-type RunTicket = Ticket<PodMetadata, PodSpec, PodId>;
-
 impl Service {
-    /// Makes a pod and answers its id. The same request again joins the one in flight, or gets the same id if nobody
-    /// had it yet (R-00g).
+    /// Makes a pod and answers its id. The same request again joins the one in flight, or gets the same id as long as the
+    /// pod is ready (R-00g).
+    ///
+    /// Why whoever asks, and not only who had no answer: we can't know who had. An answer that left us may be lost, and
+    /// after a restart nobody remembers. A pod that no client claims is not taken away either: it is listed like any
+    /// other, so that who owns the node's pods sees it and stops it, and a timer of ours could only hit one that was
+    /// just found there.
     ///
     /// # Errors
-    /// If the spec is refused, a pod of that name is there, or something could not be made; then nothing is left.
+    /// If the spec is refused, another pod of that name is there or being made, or something could not be made; then
+    /// nothing is left.
     pub async fn run_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
         self.require_known_handler(&spec.runtime_handler)?;
         if spec.namespaces.users.mapping().is_some() {
             self.user_namespaces()
                 .map_err(|reason| ServiceError::NoUserNamespaces(reason.to_owned()))?;
         }
-        loop {
-            let id = match self.pod_claims.claim(&spec.metadata, spec.clone()) {
-                Claim::Mine(ticket) => {
-                    if let Some(id) = self.parked_pod(&spec)? {
-                        return Ok(id);
-                    }
-                    self.run_claimed(spec, ticket).await?
-                }
-                Claim::Joined(joined) => match joined.result().await {
-                    Some(result) => result?,
-                    None => continue,
-                },
-                Claim::Conflict => return Err(ServiceError::Busy(display_name(&spec.metadata))),
-            };
-            if let Ok(pod) = self.pods.find(id.as_str()) {
-                pod.hand_over();
-            }
-            return Ok(id);
-        }
+        let name = spec.metadata.clone();
+        let (service, wanted) = (Arc::clone(self), spec.clone());
+        let made = || async move { service.pod_as_wanted(wanted).await };
+        let made = self.pod_claims.carry_out(&name, spec, made).await;
+        made.unwrap_or_else(|so_far| Err(ServiceError::Busy { name: display_name(&name), so_far }))
     }
 
     /// Refuses a runtime handler that there is not; the empty name is the default one.
@@ -62,32 +51,31 @@ impl Service {
         }
     }
 
-    /// The pod of that name, if it was made for this very request and nobody had the answer.
-    fn parked_pod(&self, spec: &PodSpec) -> Result<Option<PodId>, ServiceError> {
-        let Some(pod) = self.pods.named(&spec.metadata) else { return Ok(None) };
-        let record = pod.record();
-        if matches!(record.phase, PodPhase::Removing) {
-            return Ok(None);
+    async fn pod_as_wanted(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
+        match self.standing_pod(&spec).await? {
+            Some(id) => Ok(id),
+            None => self.make_pod(spec).await,
         }
-        if pod.is_ready() && record.spec == *spec && pod.hand_over() {
-            return Ok(Some(record.id.clone()));
-        }
-        let name = display_name(&spec.metadata);
-        Err(ServiceError::PodExists { name, pod: record.id.clone() })
     }
 
-    async fn run_claimed(
-        self: &Arc<Self>,
-        spec: PodSpec,
-        ticket: RunTicket,
-    ) -> Result<PodId, ServiceError> {
-        let service = Arc::clone(self);
-        // On the heap: it holds the futures of all its steps.
-        crate::detached::detached(Box::pin(async move {
-            let made = service.make_pod(spec).await;
-            ticket.land(made)
-        }))
-        .await
+    /// The pod of that name, if it is what is wanted; none if there is none or nothing is left of it. The caller has the
+    /// claim on the name, so that nobody makes it now.
+    async fn standing_pod(self: &Arc<Self>, spec: &PodSpec) -> Result<Option<PodId>, ServiceError> {
+        let Some(pod) = self.pods.named(&spec.metadata) else { return Ok(None) };
+        let record = pod.record();
+        match &record.phase {
+            PodPhase::Ready { .. } if record.spec == *spec => Ok(Some(record.id.clone())),
+            PodPhase::Removing => Ok(None),
+            // No client ever got it: its making failed and could not be undone, or was cut off by a bug.
+            PodPhase::Creating | PodPhase::NotReady { why: Downfall::BringUpFailed, .. } => {
+                self.remove_found_pod(&pod).await?;
+                Ok(None)
+            }
+            PodPhase::Ready { .. } | PodPhase::NotReady { .. } => {
+                let name = display_name(&spec.metadata);
+                Err(ServiceError::PodExists { name, pod: record.id.clone() })
+            }
+        }
     }
 
     async fn make_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
@@ -108,6 +96,7 @@ impl Service {
         match self.bring_up(&pod, holds).await {
             Ok(()) => Ok(id),
             Err(error) => {
+                crate::progress::enter_undoing();
                 self.undo(&pod).await;
                 Err(error)
             }

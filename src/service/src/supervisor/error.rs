@@ -74,6 +74,9 @@ pub enum SupervisorError {
         /// What was ordered.
         order: &'static str,
     },
+    /// The pod was stopped before the shim was done.
+    #[error("its pod was stopped meanwhile")]
+    Abandoned,
     /// There is no such shim.
     #[error("the shim is gone")]
     Gone,
