@@ -10,6 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use tempfile::TempDir;
 
 /// The subnet of every stage: each has a network namespace of its own.
 const SUBNET: &str = "10.244.7.0/24";
@@ -19,6 +20,8 @@ const SUBNET: &str = "10.244.7.0/24";
 pub struct Daemon {
     directory: PathBuf,
     programs: PathBuf,
+    /// Programs of its own, if it has them; the directory goes with it.
+    installed: Option<TempDir>,
     instance: String,
     process: Option<Child>,
 }
@@ -30,6 +33,7 @@ impl Daemon {
         let daemon = Self {
             directory: directory.to_owned(),
             programs: programs()?,
+            installed: None,
             instance,
             process: None,
         };
@@ -52,7 +56,7 @@ impl Daemon {
     /// Starts it and waits until it listens, or ends: then with what.
     pub async fn start_or_end(&mut self) -> Result<Option<ExitStatus>> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        let child = Command::new(self.programs.join("cringle"))
+        let child = Command::new(self.program_directory().join("cringle"))
             .arg("serve")
             .arg("--config")
             .arg(self.configuration())
@@ -77,18 +81,33 @@ impl Daemon {
 
     /// Has it end as by kill -9 at so many of its steps from now, or from its next start.
     pub fn arm(&self, step: u32) -> Result<()> {
-        // Whole or absent, for it is read at every step.
-        let draft = self.failpoint().with_extension("draft");
-        write(&draft, &step.to_string())?;
-        Ok(fs::rename(draft, self.failpoint())?)
+        self.order(&step.to_string())
     }
 
-    /// Takes back what [`Daemon::arm`] ordered.
+    /// Takes back what was ordered; what hangs goes on.
     pub fn disarm(&self) -> Result<()> {
-        match fs::remove_file(self.failpoint()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
-            Ok(()) | Err(_) => Ok(()),
-        }
+        remove(&self.failpoint())
+    }
+
+    /// Has it hang at so many of its steps from now, until it is disarmed. The file is there while it does.
+    pub fn hang(&self, step: u32) -> Result<PathBuf> {
+        static ORDERS: AtomicU32 = AtomicU32::new(0);
+        let order = ORDERS.fetch_add(1, Ordering::Relaxed);
+        self.order(&format!("hang {step} {order}"))?;
+        Ok(self.failpoint().with_extension(format!("{order}")))
+    }
+
+    /// Has it count its steps from now.
+    pub fn count(&self) -> Result<()> {
+        remove(&self.failpoint().with_extension("count"))?;
+        self.order("count")
+    }
+
+    /// How many steps it took since [`Daemon::count`]; none if it was built without failpoints. It is disarmed.
+    pub fn counted(&self) -> Result<u32> {
+        self.disarm()?;
+        let counted = fs::read(self.failpoint().with_extension("count")).unwrap_or_default();
+        Ok(u32::try_from(counted.len())?)
     }
 
     /// Waits for it to end by itself; with what it did.
@@ -108,10 +127,32 @@ impl Daemon {
         }
     }
 
+    /// Puts other files of the same programs in a new place, from which it starts from now on. The last such place is
+    /// gone then.
+    pub fn install(&mut self) -> Result<()> {
+        let place = tempfile::Builder::new().prefix("installed-").tempdir_in(&self.programs)?;
+        for name in PROGRAMS {
+            fs::copy(self.programs.join(name), place.path().join(name))?;
+        }
+        self.installed = Some(place);
+        Ok(())
+    }
+
+    /// Where its programs are.
+    #[must_use]
+    pub fn program_directory(&self) -> &Path {
+        self.installed.as_ref().map_or(&self.programs, TempDir::path)
+    }
+
+    /// Asks it to end. What it was asked before, it does.
+    pub fn terminate(&mut self) -> Result<()> {
+        let process = rustix::process::Pid::from_child(self.running()?);
+        Ok(rustix::process::kill_process(process, rustix::process::Signal::TERM)?)
+    }
+
     /// Asks it to end, and waits until it did.
     pub async fn stop(&mut self) -> Result<()> {
-        let process = rustix::process::Pid::from_child(self.running()?);
-        rustix::process::kill_process(process, rustix::process::Signal::TERM)?;
+        self.terminate()?;
         let status = self.ended().await?;
         ensure!(status.success(), "the daemon ended with {status}:\n{}", self.log_tail());
         Ok(())
@@ -190,6 +231,19 @@ impl Daemon {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// How often a text is in its log.
+    #[must_use]
+    pub fn said(&self, text: &str) -> usize {
+        fs::read_to_string(self.log()).unwrap_or_default().matches(text).count()
+    }
+
+    fn order(&self, text: &str) -> Result<()> {
+        // Whole or absent, for it is read at every step.
+        let draft = self.failpoint().with_extension("draft");
+        write(&draft, text)?;
+        Ok(fs::rename(draft, self.failpoint())?)
     }
 
     fn running(&mut self) -> Result<&mut Child> {
@@ -276,6 +330,9 @@ impl Drop for Daemon {
 /// The registry's name in references: the configuration leads it to the test's own.
 pub const MIRRORED: &str = "registry.example";
 
+/// What a daemon needs.
+const PROGRAMS: [&str; 3] = ["cringle", "containerd-shim-cringle-v2", "cringle-cni"];
+
 /// Where the three programs are: beside the test program, or where the environment says.
 fn programs() -> Result<PathBuf> {
     let directory = match std::env::var_os("CRINGLE_PROGRAMS") {
@@ -286,7 +343,7 @@ fn programs() -> Result<PathBuf> {
             build.context("the test program lies in the build directory")?.to_owned()
         }
     };
-    for name in ["cringle", "containerd-shim-cringle-v2"] {
+    for name in PROGRAMS {
         ensure!(
             directory.join(name).exists(),
             "\"{}\" has no program \"{name}\": build the workspace first",
@@ -311,6 +368,13 @@ fn base36(mut number: u32) -> String {
         if number == 0 {
             return digits.iter().rev().collect();
         }
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 

@@ -9,6 +9,7 @@
 )]
 
 pub mod client;
+pub mod cut;
 pub mod daemon;
 pub mod footprint;
 pub mod image;
