@@ -7,25 +7,29 @@ class CrictlError(Exception):
     """A command that should have succeeded."""
 
 
+# Commands whose bytes go over the streaming server.
+STREAMED = ("exec", "attach", "port-forward")
+
+
 class Crictl:
-    """crictl with its endpoint set."""
+    """crictl with its endpoint set; `flags` go with every command that streams."""
 
     def __init__(self, program, endpoint, deadline=60):
         self.command = [str(program), "--config", "/dev/null", "--runtime-endpoint", endpoint, "--image-endpoint",
                         endpoint, "--timeout", f"{deadline}s"]
+        self.flags = ()
 
     def run(self, *words):
         """The finished process, whatever its end."""
-        words = [str(word) for word in words]
-        return subprocess.run([*self.command, *words], capture_output=True, text=True, check=False, timeout=300)
+        return subprocess.run(self._command(words), capture_output=True, text=True, check=False, timeout=300)
 
     def start(self, *words, **options):
         """The command as a process that goes on."""
-        return subprocess.Popen([*self.command, *map(str, words)], **options)
+        return subprocess.Popen(self._command(words), **options)
 
     def feed(self, content, *words):
         """The finished process, which got these bytes as its input; its standard output as bytes."""
-        done = subprocess.run([*self.command, *map(str, words)], input=content, capture_output=True, check=False, timeout=300)
+        done = subprocess.run(self._command(words), input=content, capture_output=True, check=False, timeout=300)
         return subprocess.CompletedProcess(done.args, done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
     def bare(self, *words):
@@ -52,3 +56,8 @@ class Crictl:
                 if done.returncode != 0:
                     faults.append(f"crictl {' '.join(command)} {name}: {done.stderr.strip()}")
         return faults
+
+    def _command(self, words):
+        verb, *rest = map(str, words)
+        flags = self.flags if verb in STREAMED else ()
+        return [*self.command, verb, *map(str, flags), *rest]

@@ -33,6 +33,8 @@ class Daemon:
         self.socket = self.state / "cringle.sock"
         self.log = self.directory / "daemon.log"
         self.process = None
+        # What else its configuration has.
+        self.more = ""
 
     @property
     def endpoint(self):
@@ -107,6 +109,8 @@ cache_directory = "{self.directory / 'cni'}"
 netns_directory = "{self.directory / 'netns'}"
 
 {mirrors}
+
+{self.more}
 """
 
     def network(self):

@@ -10,8 +10,9 @@ IMAGE = "registry.k8s.io/e2e-test-images/busybox:1.29-2"
 class Steps:
     """One user's way through the commands; what a step learns, later steps use."""
 
-    def __init__(self, crictl, directory):
+    def __init__(self, crictl, directory, daemon):
         self.crictl = crictl
+        self.daemon = daemon
         self.directory = pathlib.Path(directory)
         self.pod = self.container = self.image = ""
         self.background = []
