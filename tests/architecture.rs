@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cringle-proto-nri", &[]),
     ("cringle-proto-shim", &[]),
     ("cringle-store", &["cringle-domain"]),
+    ("cringle-cdi", &["cringle-domain"]),
     ("cringle-image", &["cringle-domain", "cringle-kernel", "cringle-store"]),
     ("cringle-network", &["cringle-domain", "cringle-store", "cringle-cni"]),
     ("cringle-nri", &["cringle-proto-nri"]),
@@ -23,6 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "cringle-domain",
             "cringle-store",
+            "cringle-cdi",
             "cringle-image",
             "cringle-network",
             "cringle-proto-shim",
@@ -35,6 +37,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "cringle-domain",
             "cringle-store",
+            "cringle-cdi",
             "cringle-image",
             "cringle-network",
             "cringle-service",
@@ -55,6 +58,7 @@ const FOREIGN: &[(&str, &[&str])] = &[
     ("cringle-domain", &["tokio", "libc", "rustix", "nix", "tracing", "tonic", "prost"]),
     ("cringle-kernel", &["tokio", "tracing", "tonic", "futures"]),
     ("cringle-store", &["tonic", "prost", "libc", "nix"]),
+    ("cringle-cdi", &["tokio", "tonic", "prost", "libc", "nix"]),
     ("cringle-image", &["tonic", "prost"]),
     ("cringle-network", &["tonic", "prost"]),
     ("cringle-nri", &["tonic", "ttrpc", "libc", "nix"]),

@@ -9,6 +9,7 @@ pub mod time;
 pub mod process;
 pub mod reference;
 
+pub mod cdi;
 pub mod mounts;
 pub mod namespaces;
 pub mod resources;
