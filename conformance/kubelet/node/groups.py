@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from scenarios import collection, ends, limits, logs, many, network, order, probes, resize, restarts, security, stats, streams, volumes
+from scenarios import collection, ends, limits, logs, many, network, order, probes, pulls, resize, restarts, security, stats, streams, volumes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Group:
 
 PODS = (probes.Probes, probes.FailedProbes, order.Order, order.SidecarRestart, order.Restarts, order.Refusals, ends.Hooks, ends.Messages,
         ends.Signals, limits.Limits, limits.OutOfMemory, logs.Logs, volumes.Volumes, volumes.Downward, volumes.Mounts, security.Security,
-        security.UserNamespaces, network.Network, network.Namespaces)
+        security.UserNamespaces, pulls.Pulls, network.Network, network.Namespaces)
 USES = (logs.Rotation, streams.Exec, streams.Attach, streams.Forward, resize.Resize, ends.Stops, stats.Stats)
-INTERRUPTIONS = (restarts.DaemonKilled, restarts.DaemonReplaced, restarts.KubeletKilled, restarts.BothKilled)
+INTERRUPTIONS = (restarts.StopInterrupted, restarts.DaemonKilled, restarts.DaemonReplaced, restarts.KubeletKilled, restarts.BothKilled)
 STOP_SIGNALS = {"ContainerStopSignals": True}
 FROM_RUNTIME = {"PodAndContainerStatsFromCRI": True, "EventedPLEG": True, "CRIListStreaming": True}
 
@@ -35,7 +35,7 @@ GROUPS = (
     Group("pods", PODS, STOP_SIGNALS),
     Group("use", USES, STOP_SIGNALS),
     Group("interruptions", INTERRUPTIONS, STOP_SIGNALS),
-    Group("from the runtime", (stats.StatsFromRuntime, stats.Events), FROM_RUNTIME),
+    Group("from the runtime", (stats.StatsFromRuntime, stats.Events, stats.EventfulRestarts, restarts.EventsInterrupted), FROM_RUNTIME),
     # More than all of a disk can't be free: the kubelet is short of space for ever. It never evicts pods that files define.
     Group("short of space", (collection.Collection,), STOP_SIGNALS,
           {"evictionHard": {"imagefs.available": "99%"}, "imageMinimumGCAge": "1s"}),

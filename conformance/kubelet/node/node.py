@@ -45,9 +45,11 @@ class Node:
             self.manifest(name).unlink(missing_ok=True)
 
     def drop_all(self):
-        """Take all pods away and wait until the runtime has none of them."""
+        """Take all pods away and wait until the runtime has none of them. Their logs go too: a pod of the same form has the same."""
         self.drop(*(path.stem for path in self.kubelet.manifests.glob("*.json")))
         self.await_gone()
+        for path in self.kubelet.pod_logs.iterdir():
+            shutil.rmtree(path, ignore_errors=True)
 
     def take_down(self):
         """Take all pods away as a user does, then the kubelet and what it leaves mounted."""
@@ -166,9 +168,9 @@ class Node:
         identity = self.running(pod, name)["containerID"].partition("://")[2]
         return int(json.loads(self.crictl.text("inspect", identity))["info"]["pid"])
 
-    def image_names(self):
-        """Names of all images that the runtime has."""
-        return [tag for image in json.loads(self.crictl.text("images", "-o", "json"))["images"] for tag in image["repoTags"]]
+    def images(self):
+        """All images that the runtime has."""
+        return json.loads(self.crictl.text("images", "-o", "json"))["images"]
 
     def metrics(self, path):
         """All series of a page of metrics: name, labels, value."""

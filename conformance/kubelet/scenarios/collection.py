@@ -31,4 +31,4 @@ class Collection(Scenario):
 
     def images(self):
         """Names of the images that the runtime has."""
-        return self.node.image_names()
+        return [tag for image in self.node.images() for tag in image["repoTags"]]

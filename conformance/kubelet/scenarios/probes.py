@@ -17,7 +17,7 @@ class Probes(Scenario):
         return [pod("probes",
                     shell("exec", f"touch /tmp/ready; {FOREVER}", readinessProbe={"exec": {"command": ["cat", "/tmp/ready"]}, **OFTEN},
                           startupProbe={"exec": {"command": ["true"]}, **OFTEN}),
-                    program("http", AGNHOST, "netexec", readinessProbe={**http, **OFTEN}, livenessProbe={**http, **OFTEN}),
+                    program("http", AGNHOST, "netexec", readinessProbe={**http, **OFTEN}, livenessProbe={**http, **OFTEN, "failureThreshold": 60}),
                     program("tcp", AGNHOST, "porter", env=[{"name": "SERVE_PORT_7000", "value": "yes"}],
                             readinessProbe={"tcpSocket": {"port": 7000}, **OFTEN}),
                     program("grpc", AGNHOST, "grpc-health-checking", "--port=5000", "--http-port=8090",

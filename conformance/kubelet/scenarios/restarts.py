@@ -28,7 +28,8 @@ class Interruption(Scenario):
         volumes = [host_path("shared", self.folder)]
         wait = "until [ -e /shared/go ]; do sleep 0.1; done; "
         note = "echo $EPOCHREALTIME >/shared/{}; "
-        probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 5}
+        # A slow machine must not be taken for a sick container.
+        probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 60}
         count = "trap 'exit 0' TERM; i=0; while :; do echo $i; i=$((i + 1)); sleep 0.05 & wait $!; done"
         return [
             pod("counting", shell("main", count)),
@@ -39,6 +40,7 @@ class Interruption(Scenario):
                 shell("signal", wait + note.format("signal") + "while :; do sleep 1; done", **where),
                 shell("memory", wait + note.format("memory") + "exec dd if=/dev/zero of=/dev/null bs=100M", resources=resources(cpu="500m", memory="24Mi"), **where),
                 restartPolicy="Never", volumes=volumes),
+            pod(f"{self.title()}-gone", shell("main", FOREVER)),
             pod(f"{self.title()}-again", shell("main", f"if [ -e /shared/again ]; then {FOREVER}; fi; {wait} echo $EPOCHREALTIME >/shared/again; exit 5", **where), volumes=volumes)]
 
     def interrupt(self, meanwhile):
@@ -47,17 +49,19 @@ class Interruption(Scenario):
 
     def check(self):
         ends, again = f"{self.title()}-ends", f"{self.title()}-again"
-        self.node.await_ready(*STANDING, ends, again)
+        self.node.await_ready(*STANDING, ends, again, f"{self.title()}-gone")
         until(lambda: self.node.logs("counting", "main", tailLines=1).strip().isdigit(), "the count began")
         before = {name: standing(self.node.pod(name)) for name in STANDING}
         reached = numbers(self.node.log_files("counting", "main"))[-1]
         self.doomed = {name: self.node.process(ends, name) for name in ("code", "fine", "signal", "memory")} | {"again": self.node.process(again, "main")}
         self.interrupt(self.let_them_end)
-        mark = self.node.after_relist()
+        mark = self.settled()
         self.judge_ends(ends)
         last = self.node.await_container(again, "main", lambda status: status.get("restartCount") == 1 and status["ready"])["lastState"]["terminated"]
         expect(last["exitCode"] == 5 and last["reason"] == "Error", last)
         self.node.await_ready(*STANDING)
+        self.node.await_ready(f"{self.title()}-late")
+        self.node.await_gone(f"{self.title()}-gone")
         for name in STANDING:
             expect(standing(self.node.pod(name)) == before[name], (name, before[name], standing(self.node.pod(name))))
         self.judge_count(reached)
@@ -67,10 +71,16 @@ class Interruption(Scenario):
     def let_them_end(self):
         """What happens while nobody looks: returns when all have ended."""
         (self.folder / "go").touch()
+        self.node.put(pod(f"{self.title()}-late", shell("main", FOREVER)))
+        self.node.drop(f"{self.title()}-gone")
         until(lambda: all((self.folder / name).exists() for name in self.doomed), lambda: f"notes of all that end: {list(self.folder.iterdir())}")
         # From outside: within its namespace a first process can't be killed.
         os.kill(self.doomed["signal"], signal.SIGKILL)
         until(lambda: not any(pathlib.Path(f"/proc/{process}").exists() for process in self.doomed.values()), "the end of their processes")
+
+    def settled(self):
+        """Wait until the kubelet has seen how it is now; where its log ends then."""
+        return self.node.after_relist()
 
     def judge_ends(self, name):
         """Code, reason and time of what ended meanwhile. The notes were written right before the ends."""
@@ -122,6 +132,46 @@ class DaemonKilled(Interruption):
         meanwhile()
         self.ended = time.time()
         self.node.daemon.start()
+
+
+class EventsInterrupted(DaemonKilled):
+    """The daemon is killed and started again under a kubelet that lives by events."""
+
+    def settled(self):
+        # It looks by itself rarely, so that it knows is all that there is to see.
+        return self.node.kubelet.log.stat().st_size
+
+
+class StopInterrupted(Scenario):
+    """A daemon that dies while a container has its grace period takes nothing of it: the signal is not sent again, the end comes in time."""
+
+    GRACE = 6
+
+    def pods(self):
+        self.folder = self.node.folder("stop-interrupted")
+        deaf = "trap 'echo signal $EPOCHREALTIME >>/shared/notes' TERM; while :; do echo alive $EPOCHREALTIME >>/shared/notes; sleep 0.2; done"
+        return [pod("stop-interrupted", shell("main", deaf, volumeMounts=[mount("shared", "/shared")]), volumes=[host_path("shared", self.folder)],
+                    terminationGracePeriodSeconds=self.GRACE)]
+
+    def check(self):
+        self.node.await_ready("stop-interrupted")
+        process = self.node.process("stop-interrupted", "main")
+        self.node.drop("stop-interrupted")
+        until(lambda: any(word == "signal" for word, _ in self.notes()), "the signal")
+        self.node.daemon.kill()
+        # Nobody but the container's own supervisor is left to end it.
+        until(lambda: not pathlib.Path(f"/proc/{process}").exists(), "the end of the container")
+        self.node.daemon.start()
+        self.node.await_gone("stop-interrupted")
+        notes = self.notes()
+        told = [float(moment) for word, moment in notes if word == "signal"]
+        lived = float(notes[-1][1]) - told[0]
+        expect(len(told) == 1 and self.GRACE - 1.5 < lived < 2 * self.GRACE, (told, lived))
+
+    def notes(self):
+        """What the container wrote: words and times."""
+        path = self.folder / "notes"
+        return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 class DaemonReplaced(Interruption):

@@ -142,3 +142,15 @@ class Events(Scenario):
         expect(end["exitCode"] == 9 and end["reason"] == "Error", end)
         # It looks by itself every five minutes; more often it does when events fail.
         expect(self.node.metric("kubelet_pleg_relist_duration_seconds_count") - looked <= 1, "the end was heard of, not looked for")
+
+
+class EventfulRestarts(Scenario):
+    """With EventedPLEG containers that fail again and again are started again, each with its number."""
+
+    def pods(self):
+        return [pod("eventful", *(shell(f"c{number}", f"sleep 0.{number}; exit {number}") for number in range(1, 6)))]
+
+    def check(self):
+        for number in range(1, 6):
+            status = self.node.await_container("eventful", f"c{number}", lambda status: status.get("restartCount", 0) >= 4)
+            expect(status["lastState"]["terminated"]["exitCode"] == number, status)
