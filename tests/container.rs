@@ -3,10 +3,11 @@
 
 use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{
-    ContainerConfig, ContainerState, ContainerStatus, Int64Value, LinuxContainerResources, Mount,
+    ContainerConfig, ContainerState, Int64Value, LinuxContainerResources, Mount,
     ReopenContainerLogRequest, UpdateContainerResourcesRequest,
 };
 use cringle_tests::client::{code, message};
+use cringle_tests::limit;
 use cringle_tests::request::{container, pod, with_logs, with_memory, with_security};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
@@ -28,18 +29,6 @@ async fn create(stage: &mut Stage, config: &ContainerConfig) -> Result<(String, 
     Ok((pod_id, id))
 }
 
-/// The status once the container has ended.
-async fn ended(stage: &Stage, id: &str) -> Result<ContainerStatus> {
-    let mut last = ContainerStatus::default();
-    let mut cri = stage.cri.clone();
-    until("the container has exited", async || {
-        last = cri.container(id).await?;
-        Ok(last.state() == ContainerState::ContainerExited)
-    })
-    .await?;
-    Ok(last)
-}
-
 #[test]
 fn a_container_is_created_running_exited_and_gone() -> Result<()> {
     on_stage(async |stage| {
@@ -53,7 +42,7 @@ fn a_container_is_created_running_exited_and_gone() -> Result<()> {
 
         // Standard input is empty, so the shell ends at once, with the failure of `read`.
         stage.cri.start(&id).await?;
-        let status = ended(stage, &id).await?;
+        let status = stage.cri.ended(&id).await?;
         ensure!(status.exit_code == 1 && status.reason == "Error", "{status:?}");
         ensure!(status.started_at >= status.created_at, "{status:?}");
         ensure!(status.finished_at >= status.started_at, "{status:?}");
@@ -77,7 +66,7 @@ fn exit_codes_and_signals_are_told_as_they_were() -> Result<()> {
             // The first process of a PID namespace can't signal itself: a shell below it does.
             let command = ["sh", "-c", &format!("sh -c '{script}'; exit $?")];
             let (pod, id) = start(stage, &container("code", BUSYBOX, &command)).await?;
-            let status = ended(stage, &id).await?;
+            let status = stage.cri.ended(&id).await?;
             ensure!(status.exit_code == exit_code, "{script}: {status:?}");
             ensure!(status.reason == reason, "{script}: {status:?}");
             stage.cri.take_away(&pod).await?;
@@ -145,7 +134,7 @@ fn output_is_logged_line_by_line_with_stream_and_time() -> Result<()> {
     on_stage(async |stage| {
         let script = "echo first; echo second >&2; printf partial";
         let (pod, id) = start(stage, &container("main", BUSYBOX, &["sh", "-c", script])).await?;
-        let status = ended(stage, &id).await?;
+        let status = stage.cri.ended(&id).await?;
         let log = std::fs::read_to_string(&status.log_path)?;
         let mut lines: Vec<Vec<&str>> =
             log.lines().map(|line| line.splitn(4, ' ').skip(1).collect()).collect();
@@ -210,7 +199,7 @@ fn too_much_memory_is_an_out_of_memory_kill() -> Result<()> {
         let script = ["sh", "-c", "dd if=/dev/zero of=/dev/null bs=64M; exit $?"];
         let config = with_memory(container("main", BUSYBOX, &script), 16 << 20);
         let (pod, id) = start(stage, &config).await?;
-        let status = ended(stage, &id).await?;
+        let status = stage.cri.ended(&id).await?;
         ensure!(status.exit_code == 137 && status.reason == "OOMKilled", "{status:?}");
         stage.cri.take_away(&pod).await
     })
@@ -231,27 +220,10 @@ fn a_limit_can_be_changed_while_the_container_runs() -> Result<()> {
         };
         stage.cri.runtime.update_container_resources(request).await?;
         let process = stage.cri.process(&id).await?;
-        let limit = memory_limit(process)?;
+        let limit = limit::memory(process)?;
         ensure!(limit == 96 << 20, "{limit}");
         stage.cri.take_away(&pod).await
     })
-}
-
-/// The memory limit that a process really has, on either version of cgroups.
-fn memory_limit(process: i64) -> Result<u64> {
-    let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup"))?;
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next(), fields.next().unwrap_or_default());
-        let file = match controllers {
-            Some("memory") => format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"),
-            _ => format!("/sys/fs/cgroup{path}/memory.max"),
-        };
-        if let Ok(limit) = std::fs::read_to_string(file) {
-            return Ok(limit.trim().parse()?);
-        }
-    }
-    anyhow::bail!("no memory limit in {groups}")
 }
 
 #[test]

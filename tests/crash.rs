@@ -11,7 +11,7 @@ use cringle_tests::client::{Cri, code};
 use cringle_tests::inventory::{Inventory, processes_in, processes_of};
 use cringle_tests::registry::Fault;
 use cringle_tests::request::{
-    container, pod, with_logs, with_namespaces, with_port, with_security,
+    container, in_namespaces, pod, with_logs, with_namespaces, with_port,
 };
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
 use cringle_tests::wait::until;
@@ -108,14 +108,9 @@ fn kill_when_there(process: u32, file: PathBuf) -> Result<JoinHandle<()>> {
 #[test]
 fn a_container_that_has_ended_keeps_no_shim_after_a_crash() -> Result<()> {
     on_stage(async |stage| {
-        stage.cri.pull(BUSYBOX).await?;
         let main = container("main", BUSYBOX, &["sh", "-c", "exit 7"]);
-        let (pod, id) = stage.cri.start_in_pod(&pod("pod"), &main).await?;
-        let mut cri = stage.cri.clone();
-        until("the end is on record", async || {
-            Ok(cri.container(&id).await?.state() == ContainerState::ContainerExited)
-        })
-        .await?;
+        let (pod, id) = stage.run(&pod("pod"), &main).await?;
+        stage.cri.ended(&id).await?;
         stage.crash().await?;
         let processes = processes_of(&id)?;
         ensure!(processes.is_empty(), "{processes:?}");
@@ -166,7 +161,7 @@ fn with_shared_processes(stage: &Stage) -> Scenario {
     let options = NamespaceOption { pid: NamespaceMode::Pod.into(), ..NamespaceOption::default() };
     Scenario {
         pod: with_namespaces(pod, options.clone()),
-        container: with_security(container, |security| security.namespace_options = Some(options)),
+        container: in_namespaces(container, &options),
     }
 }
 
@@ -183,7 +178,7 @@ fn with_users_of_its_own(stage: &Stage) -> Scenario {
     };
     Scenario {
         pod: with_namespaces(pod, options.clone()),
-        container: with_security(container, |security| security.namespace_options = Some(options)),
+        container: in_namespaces(container, &options),
     }
 }
 

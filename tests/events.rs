@@ -9,6 +9,7 @@ use cringle_proto_cri::v1::{
 use cringle_tests::request::{container, pod, with_memory};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait;
+use futures::future::join_all;
 use std::collections::BTreeMap;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
@@ -197,7 +198,7 @@ fn many_pods_at_once_are_told_to_every_subscriber_alike_and_nothing_is_lost() ->
         }
         let names: Vec<String> = (0..6).map(|number| format!("many{number}")).collect();
         let lives = names.iter().map(|name| live(stage, name));
-        for outcome in futures_of(lives).await {
+        for outcome in join_all(lives).await {
             outcome?;
         }
         let mut stories = Vec::new();
@@ -215,28 +216,6 @@ fn many_pods_at_once_are_told_to_every_subscriber_alike_and_nothing_is_lost() ->
         ensure!(stories[0] == stories[1] && stories[1] == stories[2], "{stories:?}");
         Ok(())
     })
-}
-
-/// All outcomes of futures that run side by side.
-async fn futures_of<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
-    let mut running: Vec<_> = futures.map(Box::pin).collect();
-    let mut outcomes: Vec<Option<T>> = running.iter().map(|_| None).collect();
-    std::future::poll_fn(|context| {
-        for (future, outcome) in running.iter_mut().zip(&mut outcomes) {
-            if outcome.is_none()
-                && let std::task::Poll::Ready(found) = future.as_mut().poll(context)
-            {
-                *outcome = Some(found);
-            }
-        }
-        if outcomes.iter().all(Option::is_some) {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    outcomes.into_iter().flatten().collect()
 }
 
 #[test]

@@ -10,9 +10,17 @@ use tonic::Code;
 
 /// A pod with one container that sleeps.
 async fn sleeper(stage: &mut Stage) -> Result<(String, String)> {
-    stage.cri.pull(BUSYBOX).await?;
-    let main = container("main", BUSYBOX, &["sleep", "600"]);
-    stage.cri.start_in_pod(&pod("exec"), &main).await
+    stage.run(&pod("exec"), &container("main", BUSYBOX, &["sleep", "600"])).await
+}
+
+/// Waits until no process of a container has this in its command line. Those of a command whose time is up are all killed
+/// when it is answered; it takes a moment until the last has left.
+async fn gone(stage: &mut Stage, id: &str, words: &str) -> Result<()> {
+    until("the end of all of them", async || {
+        let seen = stage.cri.output(id, &["ps", "-o", "args"]).await?;
+        Ok(!seen.contains(words))
+    })
+    .await
 }
 
 #[test]
@@ -57,12 +65,7 @@ fn nobody_escapes_the_end_of_a_command_that_runs_too_long() -> Result<()> {
         let script = "trap '' TERM HUP; (setsid sleep 778 &); (setsid sh -c 'sleep 778 & wait' &); wait; sleep 778";
         let answer = stage.cri.exec(&id, &["sh", "-c", script], 1).await;
         ensure!(code(&answer) == Some(Code::DeadlineExceeded), "{answer:?}");
-        // Killed they all are by now; it takes a moment until the last has left.
-        until("the end of all of them", async || {
-            let seen = stage.cri.output(&id, &["ps", "-o", "args"]).await?;
-            Ok(!seen.contains("sleep 778"))
-        })
-        .await?;
+        gone(stage, &id, "sleep 778").await?;
         stage.cri.take_away(&pod).await
     })
 }

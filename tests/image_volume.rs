@@ -7,7 +7,7 @@ use cringle_proto_cri::v1::{
 };
 use cringle_tests::client::{self, code, message};
 use cringle_tests::image::Description;
-use cringle_tests::request::{container, namespaces, pod, with_namespaces, with_security};
+use cringle_tests::request::{container, in_namespaces, namespaces, pod, with_namespaces};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use tonic::Code;
 
@@ -132,9 +132,7 @@ fn pods_share_an_image_and_each_sees_its_own_users() -> Result<()> {
                 volume(BUSYBOX, "/tools", ""),
                 volume(&data, "/part", "etc"),
             ];
-            let main = with_security(with_volumes("main", mounts), |security| {
-                security.namespace_options = Some(options);
-            });
+            let main = in_namespaces(with_volumes("main", mounts), &options);
             let (id, main) = stage.cri.start_in_pod(&config, &main).await?;
             let files = ["/data/etc/image", "/tools/bin/busybox", "/part/image"];
             let command = ["stat", "-c", "%u:%g", files[0], files[1], files[2]];

@@ -6,9 +6,9 @@ use cringle_proto_cri::v1::{
     ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest,
 };
 use cringle_tests::client::code;
+use cringle_tests::limit::{self, in_force};
 use cringle_tests::request::{container, pod, with_memory};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
-use cringle_tests::wait;
 use tonic::Code;
 
 const MIB: i64 = 1 << 20;
@@ -37,30 +37,6 @@ fn memory(limit: i64) -> LinuxContainerResources {
     }
 }
 
-/// A value of a controller that a process has, whichever version of cgroups it is on.
-fn in_force(process: i64, controller: &str, v1: &str, v2: &str) -> Result<String> {
-    let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup"))?;
-    for line in groups.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let controllers = fields.next().unwrap_or_default();
-        let path = fields.next().unwrap_or_default();
-        let of_v1 = controllers.split(',').any(|one| one == controller);
-        let directory = if of_v1 {
-            format!("/sys/fs/cgroup/{controllers}{path}/{v1}")
-        } else {
-            format!("/sys/fs/cgroup{path}/{v2}")
-        };
-        if let Ok(value) = std::fs::read_to_string(directory) {
-            return Ok(value.trim().to_owned());
-        }
-    }
-    anyhow::bail!("no {controller} in {groups}")
-}
-
-fn memory_in_force(process: i64) -> Result<i64> {
-    Ok(in_force(process, "memory", "memory.limit_in_bytes", "memory.max")?.parse()?)
-}
-
 #[test]
 fn limits_of_a_created_container_are_those_it_is_started_with() -> Result<()> {
     on_stage(async |stage| {
@@ -77,7 +53,7 @@ fn limits_of_a_created_container_are_those_it_is_started_with() -> Result<()> {
         stage.crash().await?;
         ensure!(told(stage, &id).await?.memory_limit_in_bytes == 96 * MIB, "it is remembered");
         stage.cri.start(&id).await?;
-        let limit = memory_in_force(stage.cri.process(&id).await?)?;
+        let limit = limit::memory(stage.cri.process(&id).await?)?;
         ensure!(limit == 96 * MIB, "{limit}");
 
         stage.cri.stop(&id, 0).await?;
@@ -90,21 +66,14 @@ fn limits_of_a_created_container_are_those_it_is_started_with() -> Result<()> {
 #[test]
 fn an_update_that_the_kernel_refuses_leaves_everything_as_it_was() -> Result<()> {
     on_stage(async |stage| {
-        stage.cri.pull(BUSYBOX).await?;
-        // A hundred MiB that are used, in files, and can't be had back.
-        let script = "dd if=/dev/zero of=/dev/shm/full bs=1M count=40; : > /tmp/there; sleep 600";
-        let config = container("main", BUSYBOX, &["sh", "-c", script]);
-        let mut config = with_memory(config, 64 * MIB);
+        let mut config = with_memory(container("main", BUSYBOX, &["sleep", "600"]), 64 * MIB);
         let resources = config.linux.as_mut().and_then(|linux| linux.resources.as_mut());
         let resources = resources.context("it has limits")?;
         (resources.cpu_period, resources.cpu_quota) = (100_000, 50_000);
-        let (pod, id) = stage.cri.start_in_pod(&pod("refused"), &config).await?;
+        let (pod, id) = stage.run(&pod("refused"), &config).await?;
         let process = stage.cri.process(&id).await?;
-        let there = format!("/proc/{process}/root/tmp/there");
-        wait::until("the memory is used", async || Ok(std::path::Path::new(&there).exists()))
-            .await?;
         let quota = || in_force(process, "cpu", "cpu.cfs_quota_us", "cpu.max");
-        let before = (quota()?, memory_in_force(process)?, told(stage, &id).await?);
+        let before = (quota()?, limit::memory(process)?, told(stage, &id).await?);
 
         let change = LinuxContainerResources {
             cpu_period: 100_000,
@@ -114,13 +83,13 @@ fn an_update_that_the_kernel_refuses_leaves_everything_as_it_was() -> Result<()>
         };
         let refused = update(stage, &id, change).await;
         ensure!(refused.is_err(), "there is no such processor");
-        let after = (quota()?, memory_in_force(process)?, told(stage, &id).await?);
+        let after = (quota()?, limit::memory(process)?, told(stage, &id).await?);
         ensure!(before == after, "{before:?} {after:?}");
 
         let change =
             LinuxContainerResources { cpu_period: 100_000, cpu_quota: 70_000, ..memory(80 * MIB) };
         update(stage, &id, change).await?;
-        ensure!(quota()?.starts_with("70000") && memory_in_force(process)? == 80 * MIB, "changed");
+        ensure!(quota()?.starts_with("70000") && limit::memory(process)? == 80 * MIB, "changed");
         let told = told(stage, &id).await?;
         ensure!(told.cpu_quota == 70_000 && told.memory_limit_in_bytes == 80 * MIB, "{told:?}");
         let status = stage.cri.container(&id).await?;

@@ -3,23 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{
-    ContainerConfig, NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxState,
-    RunPodSandboxRequest,
+    NamespaceMode, NamespaceOption, PodSandboxState, RunPodSandboxRequest,
 };
 use cringle_tests::client::{self, code};
-use cringle_tests::request::{container, namespaces, pod, with_namespaces, with_security};
+use cringle_tests::request::{container, in_namespaces, namespaces, pod, with_namespaces};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use tonic::Code;
-
-/// Runs a pod with one container; both ids.
-async fn run(
-    stage: &mut Stage,
-    pod: &PodSandboxConfig,
-    container: &ContainerConfig,
-) -> Result<(String, String)> {
-    stage.cri.pull(BUSYBOX).await?;
-    stage.cri.start_in_pod(pod, container).await
-}
 
 #[test]
 fn a_pod_is_ready_then_not_ready_then_gone() -> Result<()> {
@@ -112,7 +101,7 @@ fn containers_see_the_pods_hostname_names_and_shared_memory() -> Result<()> {
             options: vec!["ndots:4".to_owned()],
         });
         let (id, first) =
-            run(stage, &config, &container("first", BUSYBOX, &["sleep", "600"])).await?;
+            stage.run(&config, &container("first", BUSYBOX, &["sleep", "600"])).await?;
         let second = stage
             .cri
             .create((&id, &config), &container("second", BUSYBOX, &["sleep", "600"]))
@@ -140,8 +129,7 @@ fn sysctls_are_set_in_the_pods_namespaces_alone() -> Result<()> {
         sysctls.insert("kernel.shm_rmid_forced".to_owned(), "1".to_owned());
         sysctls.insert("net.ipv4.ip_local_port_range".to_owned(), "20000 20100".to_owned());
         let host = std::fs::read_to_string("/proc/sys/kernel/shm_rmid_forced")?;
-        let (id, main) =
-            run(stage, &config, &container("main", BUSYBOX, &["sleep", "600"])).await?;
+        let (id, main) = stage.run(&config, &container("main", BUSYBOX, &["sleep", "600"])).await?;
         let forced = stage.cri.output(&main, &["cat", "/proc/sys/kernel/shm_rmid_forced"]).await?;
         ensure!(forced == "1\n", "{forced:?}");
         let range =
@@ -157,11 +145,9 @@ fn a_shared_pid_namespace_has_the_reaper_as_first_process() -> Result<()> {
     on_stage(async |stage| {
         let shared = NamespaceOption { pid: NamespaceMode::Pod.into(), ..namespaces() };
         let config = with_namespaces(pod("shared"), shared.clone());
-        let share = |config| {
-            with_security(config, |security| security.namespace_options = Some(shared.clone()))
-        };
+        let share = |config| in_namespaces(config, &shared);
         let (id, first) =
-            run(stage, &config, &share(container("first", BUSYBOX, &["sleep", "601"]))).await?;
+            stage.run(&config, &share(container("first", BUSYBOX, &["sleep", "601"]))).await?;
         let second = share(container("second", BUSYBOX, &["sleep", "602"]));
         let second = stage.cri.create((&id, &config), &second).await?;
         stage.cri.start(&second).await?;
@@ -179,10 +165,8 @@ fn host_namespaces_are_those_of_the_daemon() -> Result<()> {
         let host = i32::from(NamespaceMode::Node);
         let options = NamespaceOption { network: host, pid: host, ipc: host, ..namespaces() };
         let config = with_namespaces(pod("host"), options.clone());
-        let main = with_security(container("main", BUSYBOX, &["sleep", "600"]), |security| {
-            security.namespace_options = Some(options);
-        });
-        let (id, main) = run(stage, &config, &main).await?;
+        let main = in_namespaces(container("main", BUSYBOX, &["sleep", "600"]), &options);
+        let (id, main) = stage.run(&config, &main).await?;
         for kind in ["net", "pid", "ipc"] {
             let link = format!("/proc/self/ns/{kind}");
             let inside = stage.cri.output(&main, &["readlink", &link]).await?;

@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use cringle_proto_cri::v1::{ContainerConfig, ContainerState, PodSandboxState};
+use cringle_tests::footprint;
 use cringle_tests::inventory::{Inventory, processes_of};
 use cringle_tests::request::{container, pod, with_logs, with_namespaces};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
@@ -12,9 +13,8 @@ use std::process::{Child, Command, Stdio};
 
 /// A pod with logs and one started container.
 async fn start(stage: &mut Stage, config: &ContainerConfig) -> Result<(String, String)> {
-    stage.cri.pull(BUSYBOX).await?;
     let pod = with_logs(pod("pod"), &stage.daemon.pod_logs());
-    stage.cri.start_in_pod(&pod, config).await
+    stage.run(&pod, config).await
 }
 
 #[test]
@@ -130,24 +130,14 @@ fn a_container_whose_shim_was_killed_is_not_left_running() -> Result<()> {
     on_stage(async |stage| {
         let (pod, id) = start(stage, &container("main", BUSYBOX, &["sleep", "600"])).await?;
         let process = stage.cri.process(&id).await?;
-        let shim = parent(process)?;
+        let shim = i32::try_from(footprint::parent(u32::try_from(process)?)?)?;
         let shim = rustix::process::Pid::from_raw(shim).context("a process id")?;
         rustix::process::kill_process(shim, rustix::process::Signal::KILL)?;
-        let mut cri = stage.cri.clone();
-        until("the container is told as exited", async || {
-            Ok(cri.container(&id).await?.state() == ContainerState::ContainerExited)
-        })
-        .await?;
+        stage.cri.ended(&id).await?;
         let gone = format!("/proc/{process}");
         until("its process is gone", async || Ok(!Path::new(&gone).exists())).await?;
         stage.cri.take_away(&pod).await
     })
-}
-
-fn parent(process: i64) -> Result<i32> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    Ok(line.context("a process has a parent")?.trim().parse()?)
 }
 
 #[test]

@@ -13,12 +13,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-/// A pod with one container.
-async fn with_container(stage: &mut Stage, main: &ContainerConfig) -> Result<(String, String)> {
-    stage.cri.pull(BUSYBOX).await?;
-    stage.cri.start_in_pod(&pod("streams"), main).await
-}
-
 fn sleeper() -> ContainerConfig {
     container("main", BUSYBOX, &["sleep", "600"])
 }
@@ -47,7 +41,7 @@ async fn running(stage: &mut Stage, id: &str, word: &str) -> Result<usize> {
 #[test]
 fn an_exec_has_its_streams_and_tells_its_exit_code() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         let request = exec(&id, &["sh", "-c", "cat; echo err >&2; exit 9"]);
         let url = stage.cri.exec_url(request).await?;
         let mut client = Client::connect(&url, "v5.channel.k8s.io").await?;
@@ -64,7 +58,7 @@ fn an_exec_has_its_streams_and_tells_its_exit_code() -> Result<()> {
 #[test]
 fn much_output_is_complete_and_in_order() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         let url = stage.cri.exec_url(exec(&id, &["seq", "1", "300000"])).await?;
         let mut client = Client::connect(&url, "v4.channel.k8s.io").await?;
         let status = client.finish().await?;
@@ -78,7 +72,7 @@ fn much_output_is_complete_and_in_order() -> Result<()> {
 #[test]
 fn a_terminal_has_its_size_from_the_beginning_and_ends_though_input_stays_open() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         // Sizes and input come on channels of their own, in no order.
         let script = "stty size; read line; while [ \"$(stty size)\" = '17 91' ]; do sleep 0.01; done; stty size; exit 3";
         let request = on_terminal(&id, &["sh", "-c", script]);
@@ -99,7 +93,7 @@ fn a_terminal_has_its_size_from_the_beginning_and_ends_though_input_stays_open()
 #[test]
 fn a_client_that_vanishes_takes_its_exec_along() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         let request = exec(&id, &["sh", "-c", "echo begun; sleep 777"]);
         let url = stage.cri.exec_url(request).await?;
         let mut client = Client::connect(&url, "v5.channel.k8s.io").await?;
@@ -115,7 +109,7 @@ fn a_client_that_vanishes_takes_its_exec_along() -> Result<()> {
 #[test]
 fn a_program_that_is_not_there_is_told_as_a_failure() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         let url = stage.cri.exec_url(exec(&id, &["/no/such/program"])).await?;
         let mut client = Client::connect(&url, "v5.channel.k8s.io").await?;
         let status = client.finish().await?;
@@ -127,7 +121,7 @@ fn a_program_that_is_not_there_is_told_as_a_failure() -> Result<()> {
 #[test]
 fn a_url_is_good_once_and_for_its_verb_only() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         let url = stage.cri.exec_url(exec(&id, &["true"])).await?;
         ensure!(url.starts_with("http://127.0.0.1:"), "{url}");
         let mut client = Client::connect(&url, "v5.channel.k8s.io").await?;
@@ -151,7 +145,7 @@ fn a_url_is_good_once_and_for_its_verb_only() -> Result<()> {
 #[test]
 fn only_so_many_urls_wait() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         for _ in 0..1000 {
             stage.cri.exec_url(exec(&id, &["true"])).await?;
         }
@@ -164,7 +158,7 @@ fn only_so_many_urls_wait() -> Result<()> {
 #[test]
 fn wrong_requests_are_refused_before_there_is_a_url() -> Result<()> {
     on_stage(async |stage| {
-        let (pod, id) = with_container(stage, &sleeper()).await?;
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         for (request, expected) in [
             (exec(&"0123456789abcdef".repeat(4), &["true"]), Code::NotFound),
             (exec("", &["true"]), Code::InvalidArgument),
@@ -200,7 +194,7 @@ fn several_clients_attach_to_one_container_and_it_outlives_them() -> Result<()> 
         let script = "while read line; do echo \"heard $line\"; done";
         let main =
             ContainerConfig { stdin: true, ..container("main", BUSYBOX, &["sh", "-c", script]) };
-        let (pod, id) = with_container(stage, &main).await?;
+        let (pod, id) = stage.run(&pod("streams"), &main).await?;
         let url = stage.cri.attach_url(attachment(&id)).await?;
         let mut first = Client::connect(&url, "v5.channel.k8s.io").await?;
         first.send(0, b"one\n").await?;
@@ -224,12 +218,8 @@ fn several_clients_attach_to_one_container_and_it_outlives_them() -> Result<()> 
 fn ports_of_a_pod_are_reached_and_a_closed_one_is_told() -> Result<()> {
     on_stage(async |stage| {
         let main = container("main", BUSYBOX, &["nc", "-ll", "-p", "8000", "-e", "cat"]);
-        let (pod, id) = with_container(stage, &main).await?;
-        wait::until("the server listens", async || {
-            let files = ["cat", "/proc/net/tcp", "/proc/net/tcp6"];
-            Ok(stage.cri.output(&id, &files).await?.contains(":1F40 "))
-        })
-        .await?;
+        let (pod, id) = stage.run(&pod("streams"), &main).await?;
+        stage.cri.listens(&id, &[8000]).await?;
         let url = stage.cri.forward_url(&pod, &[8000, 8001]).await?;
         let mut client = Client::connect(&url, "v4.channel.k8s.io").await?;
         client.send(0, b"through the pod").await?;

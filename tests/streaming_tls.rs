@@ -12,7 +12,6 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -87,12 +86,8 @@ async fn serve(stage: &mut Stage, certificate: &Path) -> Result<(String, String)
     install(&directory, certificate)?;
     let [certificate, key] = ["served.pem", "served.key"].map(|name| directory.join(name));
     let text = format!("\n[streaming]\ntls_certificate = {certificate:?}\ntls_key = {key:?}\n");
-    let configuration = directory.join("cringle.toml");
-    std::fs::File::options().append(true).open(configuration)?.write_all(text.as_bytes())?;
-    stage.daemon.stop().await?;
-    stage.start_again().await?;
-    stage.cri.pull(BUSYBOX).await?;
-    stage.cri.start_in_pod(&pod("tls"), &container("main", BUSYBOX, &["sleep", "6000"])).await
+    stage.configure(&text).await?;
+    stage.run(&pod("tls"), &container("main", BUSYBOX, &["sleep", "6000"])).await
 }
 
 #[test]

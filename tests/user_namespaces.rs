@@ -7,7 +7,9 @@ use cringle_proto_cri::v1::{
     StatusRequest, UserNamespace,
 };
 use cringle_tests::client::{code, message};
-use cringle_tests::request::{container, namespaces, pod, with_namespaces, with_security};
+use cringle_tests::request::{
+    container, in_namespaces, namespaces, pod, with_namespaces, with_security,
+};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
@@ -33,18 +35,7 @@ fn own_pod(name: &str) -> PodSandboxConfig {
 }
 
 fn own_container(name: &str, command: &[&str]) -> ContainerConfig {
-    with_security(container(name, BUSYBOX, command), |security| {
-        security.namespace_options = Some(own_users());
-    })
-}
-
-async fn run(
-    stage: &mut Stage,
-    pod: &PodSandboxConfig,
-    container: &ContainerConfig,
-) -> Result<(String, String)> {
-    stage.cri.pull(BUSYBOX).await?;
-    stage.cri.start_in_pod(pod, container).await
+    in_namespaces(container(name, BUSYBOX, command), &own_users())
 }
 
 /// The container's first process on the host.
@@ -56,7 +47,7 @@ async fn process(stage: &mut Stage, id: &str) -> Result<PathBuf> {
 fn root_of_a_pod_is_nobody_on_the_host_in_any_process_of_it() -> Result<()> {
     on_stage(async |stage| {
         let config = own_pod("users");
-        let (id, main) = run(stage, &config, &own_container("main", &["sleep", "600"])).await?;
+        let (id, main) = stage.run(&config, &own_container("main", &["sleep", "600"])).await?;
         let place = process(stage, &main).await?;
         ensure!(fs::metadata(&place)?.uid() == FIRST, "the first process is not the pod's root");
         let map = stage.cri.output(&main, &["cat", "/proc/self/uid_map"]).await?;
@@ -84,7 +75,7 @@ fn root_of_a_pod_is_nobody_on_the_host_in_any_process_of_it() -> Result<()> {
 fn files_belong_to_root_inside_and_to_nobody_of_the_host_outside() -> Result<()> {
     on_stage(async |stage| {
         let config = own_pod("files");
-        let (id, main) = run(stage, &config, &own_container("main", &["sleep", "600"])).await?;
+        let (id, main) = stage.run(&config, &own_container("main", &["sleep", "600"])).await?;
         let paths = "/ /bin /bin/busybox /etc /etc/hosts /etc/hostname /etc/resolv.conf /dev /dev/shm /dev/null";
         let script = format!("stat -c %u:%g {paths}; touch /made /etc/made; echo x >> /etc/hosts");
         let owners = stage.cri.output(&main, &["sh", "-c", &script]).await?;
@@ -126,7 +117,7 @@ fn a_volume_with_a_mapping_shows_its_files_as_they_are_and_one_without_as_nobody
         };
         let mut main = own_container("main", &["sleep", "600"]);
         main.mounts = vec![mount("/mapped", vec![range()]), mount("/plain", Vec::new())];
-        let (id, main) = run(stage, &own_pod("volume"), &main).await?;
+        let (id, main) = stage.run(&own_pod("volume"), &main).await?;
         let seen = stage
             .cri
             .output(&main, &["stat", "-c", "%u:%g", "/mapped/file", "/plain/file"])
@@ -153,7 +144,7 @@ fn the_pods_other_namespaces_belong_to_its_users() -> Result<()> {
         let sysctls = &mut config.linux.get_or_insert_default().sysctls;
         sysctls.insert("kernel.shm_rmid_forced".to_owned(), "1".to_owned());
         sysctls.insert("net.ipv4.ip_local_port_range".to_owned(), "20000 20100".to_owned());
-        let (id, first) = run(stage, &config, &own_container("first", &["sleep", "600"])).await?;
+        let (id, first) = stage.run(&config, &own_container("first", &["sleep", "600"])).await?;
         let second = own_container("second", &["sleep", "600"]);
         let second = stage.cri.create((&id, &config), &second).await?;
         stage.cri.start(&second).await?;
@@ -183,11 +174,9 @@ fn a_shared_pid_namespace_has_a_reaper_of_the_pods_own_users() -> Result<()> {
     on_stage(async |stage| {
         let shared = NamespaceOption { pid: NamespaceMode::Pod.into(), ..own_users() };
         let config = with_namespaces(pod("shared"), shared.clone());
-        let share = |config| {
-            with_security(config, |security| security.namespace_options = Some(shared.clone()))
-        };
+        let share = |config| in_namespaces(config, &shared);
         let (id, main) =
-            run(stage, &config, &share(own_container("main", &["sleep", "601"]))).await?;
+            stage.run(&config, &share(own_container("main", &["sleep", "601"]))).await?;
         let owner = stage.cri.output(&main, &["stat", "-c", "%u", "/proc/1"]).await?;
         ensure!(owner == "0\n", "the reaper is of user {owner}");
         let seen = stage.cri.output(&main, &["ps", "-o", "pid,args"]).await?;
@@ -202,7 +191,7 @@ fn a_shared_pid_namespace_has_a_reaper_of_the_pods_own_users() -> Result<()> {
 fn a_pod_with_users_of_its_own_outlives_the_daemon() -> Result<()> {
     on_stage(async |stage| {
         let config = own_pod("outlives");
-        let (id, main) = run(stage, &config, &own_container("main", &["sleep", "600"])).await?;
+        let (id, main) = stage.run(&config, &own_container("main", &["sleep", "600"])).await?;
         stage.crash().await?;
         let seen = stage.cri.output(&main, &["id", "-u"]).await?;
         ensure!(seen == "0\n", "{seen:?}");
@@ -235,12 +224,9 @@ fn what_does_not_go_together_with_users_of_its_own_is_refused_and_leaves_nothing
         }
         let config = own_pod("refused");
         let id = stage.cri.run_pod(&config).await?;
-        let node = container("node", BUSYBOX, &["sleep", "1"]);
-        let node = with_security(node, |security| {
-            let users = UserNamespace { mode: node_mode(), ..UserNamespace::default() };
-            let options = NamespaceOption { userns_options: Some(users), ..namespaces() };
-            security.namespace_options = Some(options);
-        });
+        let users = UserNamespace { mode: node, ..UserNamespace::default() };
+        let options = NamespaceOption { userns_options: Some(users), ..namespaces() };
+        let node = in_namespaces(container("node", BUSYBOX, &["sleep", "1"]), &options);
         let stranger = with_security(own_container("stranger", &["id"]), |security| {
             security.run_as_user = Some(cringle_proto_cri::v1::Int64Value { value: 70_000 });
         });
@@ -262,10 +248,6 @@ fn what_does_not_go_together_with_users_of_its_own_is_refused_and_leaves_nothing
         ensure!(message(&answer).contains("may not support it"), "{answer:?}");
         stage.cri.take_away(&id).await
     })
-}
-
-fn node_mode() -> i32 {
-    NamespaceMode::Node.into()
 }
 
 #[test]

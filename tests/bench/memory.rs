@@ -5,6 +5,7 @@ use crate::options::Options;
 use crate::table::Table;
 use crate::target::Target;
 use anyhow::{Context, Result};
+use cringle_tests::footprint::parent;
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
@@ -83,14 +84,9 @@ fn attendants(came: &HashSet<u32>, workloads: &HashSet<u32>) -> Vec<u32> {
     let network = |id: u32| fs::read_link(format!("/proc/{id}/ns/net")).ok();
     let shims: HashSet<u32> =
         came.iter().copied().filter(|id| here.is_some() && network(*id) == here).collect();
-    let served = |id: &u32| parent(*id).is_some_and(|parent| shims.contains(&parent));
+    let served = |id: &u32| parent(*id).is_ok_and(|parent| shims.contains(&parent));
     let others = came.iter().copied().filter(|id| served(id) && !workloads.contains(id));
     shims.iter().copied().chain(others.filter(|id| !shims.contains(id))).collect()
-}
-
-fn parent(process: u32) -> Option<u32> {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
 fn processes() -> Result<HashSet<u32>> {

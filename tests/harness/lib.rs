@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod footprint;
 pub mod image;
 pub mod inventory;
+pub mod limit;
 pub mod registry;
 pub mod request;
 pub mod session;

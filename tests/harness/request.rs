@@ -85,6 +85,12 @@ pub fn container(name: &str, reference: &str, command: &[&str]) -> ContainerConf
     }
 }
 
+/// The same container with other namespaces.
+#[must_use]
+pub fn in_namespaces(config: ContainerConfig, options: &NamespaceOption) -> ContainerConfig {
+    with_security(config, |security| security.namespace_options = Some(options.clone()))
+}
+
 /// The same container with a limit of memory.
 #[must_use]
 pub fn with_memory(mut config: ContainerConfig, limit: i64) -> ContainerConfig {

@@ -7,6 +7,7 @@ use crate::inventory::{Inventory, files};
 use crate::registry::Registry;
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
+use cringle_proto_cri::v1::{ContainerConfig, PodSandboxConfig};
 use nix::sched::CloneFlags;
 use rustix::mount::MountPropagationFlags;
 use std::path::Path;
@@ -61,6 +62,16 @@ impl Stage {
         std::fs::File::options().append(true).open(path)?.write_all(text.as_bytes())?;
         self.daemon.stop().await?;
         self.start_again().await
+    }
+
+    /// Runs a pod with one started container, whose image is [`BUSYBOX`]; both ids.
+    pub async fn run(
+        &mut self,
+        pod: &PodSandboxConfig,
+        container: &ContainerConfig,
+    ) -> Result<(String, String)> {
+        self.cri.pull(BUSYBOX).await?;
+        self.cri.start_in_pod(pod, container).await
     }
 
     /// Puts another image of busybox into the registry, with a configuration and no more than a file of its own.
