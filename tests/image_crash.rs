@@ -9,57 +9,91 @@ use cringle_tests::registry::Fault;
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait;
 use rustix::mount::{MountFlags, UnmountFlags};
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tonic::Code;
 
 const IMAGE: &str = "registry.example/test/layers:1";
 
-/// From before the first answer to after the last byte.
-const MOMENTS: u64 = 20;
+/// So many parts the time of a whole pull is divided into, from before the first answer to after the last byte.
+const MOMENTS: u32 = 20;
+
+/// When a daemon is killed in the middle of a pull.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// There is no level to wait for: any moment is one to be killed at.
+    After(Duration),
+    /// When a layer is unpacked; however busy the machine is, the moments before may all have been none of these.
+    Unpacking,
+}
 
 #[test]
 fn a_pull_that_was_killed_at_any_moment_leaves_nothing_and_can_be_made_again() -> Result<()> {
     on_stage(async |stage| {
         add_layers(stage)?;
         stage.registry.fail("/blobs/", Fault::Slow);
-        let mut workers_seen = 0;
-        let mut outcomes = BTreeSet::new();
-        for moment in 0..MOMENTS {
-            let mut cri = stage.cri.clone();
-            let pull = tokio::spawn(async move { cri.pull(IMAGE).await });
-            // There is no level to wait for: any moment is one to be killed at.
-            tokio::time::sleep(Duration::from_millis(moment * 20)).await;
-            let workers = children(stage.daemon.id()?)?;
-            workers_seen += workers.len();
-            stage.daemon.kill()?;
-            let answered = pull.await?.is_ok();
-            wait::until("the workers end with their daemon", async || {
-                Ok(workers.iter().all(|worker| !is_alive(worker)))
-            })
-            .await
-            .with_context(|| format!("killed at moment {moment}: {workers:?}"))?;
-            stage.start_again().await?;
-            let is_here = stage.cri.image(IMAGE).await?.is_some();
-            ensure!(is_here || !answered, "moment {moment}: an image that was answered is lost");
-            outcomes.insert(is_here);
-            let root = stage.daemon.root();
-            wait::until("what was begun is gone", async || {
-                let pieces = ["ingest", "trash"].map(|name| root.join("images").join(name));
-                Ok(pieces.iter().all(|place| is_empty(place))
-                    && (is_here || files(&root).is_empty()))
-            })
-            .await
-            .with_context(|| format!("killed at moment {moment}: {:?}", files(&root)))?;
-            stage.cri.remove_image(IMAGE).await?;
+        let begin = Instant::now();
+        stage.cri.pull(IMAGE).await?;
+        let whole = begin.elapsed();
+        stage.cri.remove_image(IMAGE).await?;
+        let parts = (0..MOMENTS).map(|part| Moment::After(whole * part / (MOMENTS - 1)));
+        let mut cut_short = 0;
+        for moment in parts.chain([Moment::Unpacking]) {
+            let is_here = Box::pin(killed(stage, moment)).await;
+            cut_short += u32::from(!is_here.with_context(|| format!("killed {moment:?}"))?);
         }
-        ensure!(workers_seen > 0 && outcomes.contains(&false), "no pull was cut short");
+        ensure!(cut_short > 0, "no pull was cut short");
         stage.registry.heal();
         stage.cri.pull(IMAGE).await?;
         Ok(())
     })
+}
+
+/// Kills the daemon while it pulls, starts it again, and looks at what is there; whether the image is. It is removed then.
+async fn killed(stage: &mut Stage, moment: Moment) -> Result<bool> {
+    let mut cri = stage.cri.clone();
+    let pull = tokio::spawn(async move { cri.pull(IMAGE).await });
+    let workers = reached(stage, moment).await?;
+    stage.daemon.kill()?;
+    let answered = pull.await?.is_ok();
+    wait::until("the workers end with their daemon", async || {
+        Ok(workers.iter().all(|worker| !is_alive(worker)))
+    })
+    .await
+    .with_context(|| format!("{workers:?}"))?;
+    stage.start_again().await?;
+    let is_here = stage.cri.image(IMAGE).await?.is_some();
+    ensure!(is_here || !answered, "an image that was answered is lost");
+    let root = stage.daemon.root();
+    wait::until("what was begun is gone", async || {
+        let pieces = ["ingest", "trash"].map(|name| root.join("images").join(name));
+        Ok(pieces.iter().all(|place| is_empty(place)) && (is_here || files(&root).is_empty()))
+    })
+    .await
+    .with_context(|| format!("{:?}", files(&root)))?;
+    stage.cri.remove_image(IMAGE).await?;
+    Ok(is_here)
+}
+
+/// Waits for the moment; the workers there are then.
+async fn reached(stage: &mut Stage, moment: Moment) -> Result<Vec<Process>> {
+    let daemon = stage.daemon.id()?;
+    match moment {
+        Moment::After(time) => {
+            tokio::time::sleep(time).await;
+            children(daemon)
+        }
+        Moment::Unpacking => {
+            let mut workers = Vec::new();
+            wait::until("a worker unpacks", async || {
+                workers = children(daemon)?;
+                Ok(!workers.is_empty())
+            })
+            .await?;
+            Ok(workers)
+        }
+    }
 }
 
 fn add_layers(stage: &Stage) -> Result<()> {

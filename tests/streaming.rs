@@ -6,6 +6,7 @@ use cringle_proto_cri::v1::{AttachRequest, ContainerConfig, ExecRequest};
 use cringle_tests::client::code;
 use cringle_tests::request::{container, pod};
 use cringle_tests::session::{attachment, exec, on_terminal};
+use cringle_tests::spdy::{Frame, Last, Spdy};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait;
 use cringle_tests::websocket::{Client, address};
@@ -69,21 +70,59 @@ fn much_output_is_complete_and_in_order() -> Result<()> {
     })
 }
 
+/// What a stream of a SPDY connection says up to the end of its first line.
+async fn line(client: &mut Spdy, stream: u32) -> Result<String> {
+    let mut seen = String::new();
+    while !seen.contains('\n') {
+        let frame = client.next().await?.context("the connection ended early")?;
+        if let Frame::Data(of, bytes, _) = frame
+            && of == stream
+        {
+            seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+    }
+    Ok(seen)
+}
+
 #[test]
-fn a_terminal_has_its_size_from_the_beginning_and_ends_though_input_stays_open() -> Result<()> {
+fn a_terminal_has_its_size_from_the_beginning() -> Result<()> {
+    on_stage(async |stage| {
+        let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
+        let request = on_terminal(&id, &["sh", "-c", "stty size; read line"]);
+        let url = stage.cri.exec_url(request).await?;
+        let mut client = Spdy::connect(&url, "v4.channel.k8s.io").await?;
+        let [error, input, sizes, output] = [1, 3, 5, 7];
+        for (stream, kind) in [(error, "error"), (input, "stdin"), (sizes, "resize")] {
+            client.open(stream, &[("streamtype", kind)]).await?;
+        }
+        client.data(sizes, b"{\"Width\":91,\"Height\":17}", Last::No).await?;
+        // Nothing begins before the last stream is there, so the size can't come too late.
+        client.open(output, &[("streamtype", "stdout")]).await?;
+        let size = line(&mut client, output).await?;
+        ensure!(size == "17 91\r\n", "{size:?}");
+        drop(client);
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn a_terminal_follows_its_size_and_ends_though_input_stays_open() -> Result<()> {
     on_stage(async |stage| {
         let (pod, id) = stage.run(&pod("streams"), &sleeper()).await?;
         // Sizes and input come on channels of their own, in no order.
-        let script = "stty size; read line; while [ \"$(stty size)\" = '17 91' ]; do sleep 0.01; done; stty size; exit 3";
-        let request = on_terminal(&id, &["sh", "-c", script]);
+        let await_size =
+            |size: &str| format!("until [ \"$(stty size)\" = '{size}' ]; do sleep 0.01; done");
+        let (first, second) = (await_size("17 91"), await_size("18 92"));
+        let script = format!("{first}; echo first; read line; {second}; echo second; exit 3");
+        let request = on_terminal(&id, &["sh", "-c", &script]);
         let url = stage.cri.exec_url(request).await?;
         let mut client = Client::connect(&url, "v5.channel.k8s.io").await?;
         client.send(4, b"{\"Width\":91,\"Height\":17}").await?;
-        client.expect(1, "17 91").await?;
+        client.expect(1, "first").await?;
         client.send(4, b"{\"Width\":0,\"Height\":0}").await?;
         client.send(4, b"{\"Width\":92,\"Height\":18}").await?;
         client.send(0, b"on\n").await?;
-        client.expect(1, "18 92").await?;
+        client.expect(1, "second").await?;
         let status = client.finish().await?;
         ensure!(status.contains("\"3\""), "{status}");
         stage.cri.take_away(&pod).await

@@ -68,6 +68,7 @@ fn streams_end_with_the_daemon_and_containers_do_not() -> Result<()> {
         let mut attached = Client::connect(&url, V5).await?;
         attached.send(0, b"first word\n").await?;
         attached.expect(1, "first word").await?;
+        stage.cri.listens(&talker, &[8000]).await?;
         let url = stage.cri.forward_url(&pod, &[8000]).await?;
         let mut forwarded = Client::connect(&url, "v4.channel.k8s.io").await?;
         forwarded.send(0, b"through").await?;

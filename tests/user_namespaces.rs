@@ -11,6 +11,7 @@ use cringle_tests::request::{
     container, in_namespaces, namespaces, pod, with_namespaces, with_security,
 };
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
+use cringle_tests::wait::until;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::PathBuf;
@@ -181,8 +182,13 @@ fn a_shared_pid_namespace_has_a_reaper_of_the_pods_own_users() -> Result<()> {
         ensure!(owner == "0\n", "the reaper is of user {owner}");
         let seen = stage.cri.output(&main, &["ps", "-o", "pid,args"]).await?;
         ensure!(seen.contains("sleep 601"), "{seen}");
-        // What an exec leaves behind is the reaper's child, and gone once it ended.
-        stage.cri.output(&main, &["sh", "-c", "true &"]).await?;
+        // What an exec leaves behind is the reaper's child, and gone once it ended; one that nobody waits for would stay.
+        stage.cri.output(&main, &["sh", "-c", "sleep 0.1 &"]).await?;
+        until("what was left behind is gone", async || {
+            let seen = stage.cri.output(&main, &["ps", "-o", "stat,comm,args"]).await?;
+            Ok(!seen.contains('Z') && !seen.contains("sleep 0.1"))
+        })
+        .await?;
         stage.cri.take_away(&id).await
     })
 }
