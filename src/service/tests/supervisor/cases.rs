@@ -348,16 +348,7 @@ async fn an_exec_whose_time_is_up_dies_with_its_offspring() {
         .await
         .unwrap_err();
     assert!(matches!(error, ExecError::TimedOut), "{error:?}");
-    let count = oci_process("ps -o args | grep -c '[s]leep 4321'");
-    let mut left = String::new();
-    for _ in 0..100 {
-        let output = within(supervisor.exec_sync(&count, None, &keeping(100))).await.unwrap();
-        left = String::from_utf8(output.stdout).unwrap();
-        if left.trim() == "0" {
-            return;
-        }
-    }
-    panic!("{left} left");
+    streams::gone(&supervisor, "[s]leep 4321").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -373,15 +364,7 @@ async fn an_exec_whose_caller_gives_up_is_killed() {
             () = container.logged("begun") => {}
         }
     }
-    let count = oci_process("ps -o args | grep -c '[s]leep 4322'");
-    let end = Instant::now() + DEADLINE;
-    loop {
-        let output = within(supervisor.exec_sync(&count, None, &keeping(100))).await.unwrap();
-        if output.stdout == b"0\n" {
-            return;
-        }
-        assert!(Instant::now() < end);
-    }
+    streams::gone(&supervisor, "[s]leep 4322").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
