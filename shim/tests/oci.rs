@@ -82,7 +82,7 @@ mod tests {
     }
 
     fn until(what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while !holds() {
             assert!(std::time::Instant::now() < deadline, "{what} in vain");
         }

@@ -258,7 +258,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 /// Waits for a level.
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !holds() {
         assert!(std::time::Instant::now() < deadline, "{what} in vain");
         std::thread::yield_now();

@@ -2,6 +2,7 @@
 
 use super::exec::end_of;
 use super::*;
+use std::process::Child;
 
 #[test]
 fn default_mounts_and_devices_are_as_specified() {
@@ -337,6 +338,25 @@ fn a_null_device_of_the_container_is_never_used_to_mask() {
     });
 }
 
+/// Who exchanges a directory and a link all the time, until this is dropped.
+struct Attacker(Child);
+
+impl Attacker {
+    fn of(shared: &Path) -> Self {
+        let script = "cd \"$0\"; while :; do mv -T swap tmp; mv -T link swap; mv -T swap link; mv -T tmp swap; done";
+        let mut command = Command::new("/bin/busybox");
+        command.args(["sh", "-c", script]).arg(shared).stderr(std::process::Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Attacker {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
 #[test]
 fn a_mount_target_exchanged_for_a_link_meanwhile_stays_inside() {
     alone("mounts::a_mount_target_exchanged_for_a_link_meanwhile_stays_inside", || {
@@ -348,12 +368,7 @@ fn a_mount_target_exchanged_for_a_link_meanwhile_stays_inside() {
             .unwrap();
         let before = listing(&canary);
         let table = cringle_kernel::mountinfo::own().unwrap();
-        let mut attacker = Command::new("/bin/busybox")
-            .args(["sh", "-c", "cd \"$0\"; while :; do mv -T swap tmp; mv -T link swap; mv -T swap link; mv -T tmp swap; done"])
-            .arg(&shared)
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
+        let attacker = Attacker::of(&shared);
         let data = volume.path.join("data");
         fs::create_dir_all(&data).unwrap();
         let victim = Scratch::new()
@@ -363,8 +378,7 @@ fn a_mount_target_exchanged_for_a_link_meanwhile_stays_inside() {
             drop(victim.run());
             delete(&victim.path).unwrap();
         }
-        attacker.kill().unwrap();
-        attacker.wait().unwrap();
+        drop(attacker);
         assert_eq!(listing(&canary), before);
         assert_eq!(cringle_kernel::mountinfo::own().unwrap(), table);
     });
