@@ -2,6 +2,15 @@
 
 use super::*;
 use cringle_domain::id::PodId;
+use tokio::net::TcpSocket;
+
+/// A port that nobody listens on, nor will as long as its socket is there.
+pub(super) fn closed() -> (TcpSocket, u16) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    (socket, port)
+}
 
 /// Connects to this machine's own loopback address; port 1 is not permitted.
 #[derive(Debug)]

@@ -192,18 +192,16 @@ async fn what_was_said_before_the_end_comes_through_to_a_slow_client() {
     let streams = Streams { input: Wanted::No, output: Wanted::Yes, error: Wanted::No };
     let shape = Shape { streams, terminal: Terminal::Absent };
     let (mut client, mut process, _, served) = spdy(Version::V4, shape, &kinds).await;
-    let kept = process.output.try_clone().unwrap();
-    let writing = tokio::task::spawn_blocking(move || {
-        process.output.write_all(&vec![b'x'; 400_000]).unwrap();
-        process.exit.send(0).unwrap();
-    });
+    // All of it is in the pipe when the program ends, which a child keeps open.
+    rustix::pipe::fcntl_setpipe_size(&process.output, 512 << 10).unwrap();
+    process.output.write_all(&vec![b'x'; 400_000]).unwrap();
+    process.exit.send(0).unwrap();
     // Longer than the output is waited for after the end.
     tokio::time::sleep(GRACE * 2).await;
     let found = everything(&mut client, &[1, 3]).await;
     assert_eq!(found[1].len(), 400_000);
     assert_eq!(found[0], "{\"status\":\"Success\"}");
-    writing.await.unwrap();
-    drop((kept, client));
+    drop((process.output, client));
     served.await.unwrap();
 }
 
@@ -221,7 +219,8 @@ async fn input_that_the_program_does_not_take_holds_nothing_up() {
     assert_eq!(everything(&mut client, &[5]).await, ["still here"]);
 }
 
-#[tokio::test]
+// Time goes on when all has been done: the first size can't come too late.
+#[tokio::test(start_paused = true)]
 async fn a_terminal_has_its_size_before_the_program_begins_and_changes_later() {
     let (near, far) = tokio::io::duplex(64 << 10);
     let (opening, opened) = opening();
@@ -236,7 +235,7 @@ async fn a_terminal_has_its_size_before_the_program_begins_and_changes_later() {
     client.data(7, b"{\"Width\":0,\"Height\":0}{\"Width\":90,\"Height\":30}", false).await.unwrap();
     let changed = async {
         while process.sizes.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     tokio::time::timeout(PATIENCE, changed).await.unwrap();
@@ -396,7 +395,8 @@ async fn a_websocket_client_without_half_close_leaves_its_input_open() {
     assert_eq!(status, b"{\"status\":\"Success\"}");
 }
 
-#[tokio::test]
+// Time goes on when all has been done: the size can't come too late.
+#[tokio::test(start_paused = true)]
 async fn a_websocket_client_sets_the_size_of_its_terminal() {
     let (mut client, opened, _served) = websocket(Version::V5, TERMINAL).await;
     client.send(piece(4, b"{\"Width\":80,\"Height\":24}")).await.unwrap();

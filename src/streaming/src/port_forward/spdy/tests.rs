@@ -1,6 +1,6 @@
 //! A SPDY client at one end, servers on the loopback address at the other.
 
-use super::super::tests::Loopback;
+use super::super::tests::{Loopback, closed};
 use super::*;
 use crate::spdy::frame::{Control, Event};
 use crate::spdy::testing::Client;
@@ -117,7 +117,7 @@ async fn clients_without_numbers_of_requests_are_served() {
 #[tokio::test]
 async fn a_port_where_nobody_listens_is_an_error_and_the_others_go_on() {
     let (listener, port) = listener().await;
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (_socket, closed) = closed();
     let (mut client, _served) = client();
     open_pair(&mut client, 1, closed, Some("0")).await;
     let error = String::from_utf8(client.read_to_end(1).await).unwrap();

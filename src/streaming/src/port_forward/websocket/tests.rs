@@ -1,6 +1,6 @@
 //! A WebSocket client at one end, servers on the loopback address at the other.
 
-use super::super::tests::Loopback;
+use super::super::tests::{Loopback, closed};
 use super::*;
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt};
@@ -24,7 +24,7 @@ async fn next(client: &mut WebSocketStream<DuplexStream>) -> Bytes {
 async fn each_port_has_two_channels_which_begin_with_its_number() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let (_socket, closed) = closed();
     let (mut client, served) = client(vec![port, closed]).await;
     let (mut connection, _) = listener.accept().await.unwrap();
     let mut begins = Vec::new();
