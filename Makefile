@@ -7,16 +7,25 @@ OUT := target/$(HOST)
 # The three programs side by side, as they are installed.
 DIST := target/dist
 
+# Where `make install` puts them; DESTDIR in front of it for packages.
+PREFIX := /usr/local
+
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build demo test test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
+.PHONY: build install demo test test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
 
 # The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
 	cargo build --locked --release -p cringle-daemon
 	RUSTFLAGS="$(SHIM_FLAGS)" cargo build --locked --profile shim -p cringle-shim -p cringle-cni
 	install -D -t $(DIST) $(OUT)/release/cringle $(OUT)/shim/containerd-shim-cringle-v2 $(OUT)/shim/cringle-cni
+
+# What `make build` made, and a unit for systemd that runs it. Nothing is started.
+install:
+	install -D -m 755 -t "$(DESTDIR)$(PREFIX)/bin" $(DIST)/cringle $(DIST)/containerd-shim-cringle-v2 $(DIST)/cringle-cni
+	install -D -m 644 -t "$(DESTDIR)$(PREFIX)/lib/systemd/system" src/daemon/cringle.service
+	sed -i 's|=/usr/local/bin/|=$(PREFIX)/bin/|' "$(DESTDIR)$(PREFIX)/lib/systemd/system/cringle.service"
 
 # A web server in a pod, from nothing and back to nothing, on this host (needs root).
 demo: install-deps build

@@ -23,6 +23,8 @@ pub struct Daemon {
     /// Programs of its own, if it has them; the directory goes with it.
     installed: Option<TempDir>,
     instance: String,
+    environment: Vec<(String, String)>,
+    runner: Option<PathBuf>,
     process: Option<Child>,
 }
 
@@ -35,6 +37,8 @@ impl Daemon {
             programs: programs()?,
             installed: None,
             instance,
+            environment: Vec::new(),
+            runner: None,
             process: None,
         };
         for name in ["net.d", "plugins", "logs"] {
@@ -56,11 +60,19 @@ impl Daemon {
     /// Starts it and waits until it listens, or ends: then with what.
     pub async fn start_or_end(&mut self) -> Result<Option<ExitStatus>> {
         let log = File::options().create(true).append(true).open(self.log())?;
-        let child = Command::new(self.program_directory().join("cringle"))
+        let mut command = match &self.runner {
+            Some(runner) => Command::new(runner),
+            None => Command::new(self.program()),
+        };
+        if self.runner.is_some() {
+            command.arg(self.program());
+        }
+        let child = command
             .arg("serve")
             .arg("--config")
             .arg(self.configuration())
             .env("CRINGLE_FAILPOINT", self.failpoint())
+            .envs(self.environment.iter().map(|(variable, value)| (variable, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -167,6 +179,22 @@ impl Daemon {
         Ok(())
     }
 
+    /// Its program.
+    #[must_use]
+    pub fn program(&self) -> PathBuf {
+        self.programs.join("cringle")
+    }
+
+    /// Has its next start see this variable, beside its environment.
+    pub fn tell(&mut self, variable: &str, value: &str) {
+        self.environment.push((variable.to_owned(), value.to_owned()));
+    }
+
+    /// Has its next starts done by a program that becomes the one that its arguments name, or by nobody.
+    pub fn run_by(&mut self, runner: Option<&Path>) {
+        self.runner = runner.map(Path::to_owned);
+    }
+
     /// Where clients connect.
     #[must_use]
     pub fn socket(&self) -> PathBuf {
@@ -258,7 +286,9 @@ impl Daemon {
         self.directory.join("failpoint")
     }
 
-    fn configuration(&self) -> PathBuf {
+    /// Its configuration.
+    #[must_use]
+    pub fn configuration(&self) -> PathBuf {
         self.directory.join("cringle.toml")
     }
 

@@ -12,6 +12,7 @@ mod listen;
 mod prometheus;
 mod shutdown;
 mod telemetry;
+mod watchdog;
 
 use clap::Parser;
 use cli::{Cli, Command, Config, DEFAULT_CONFIG, Serve};

@@ -8,6 +8,7 @@ use crate::listen::{self, ListenError};
 use crate::prometheus::{self, Source};
 use crate::rpc::{self, ImageRpc, Latencies, RuntimeRpc, Services, StreamingRpc};
 use crate::shutdown::Shutdown;
+use crate::watchdog;
 use cringle_domain::planner::PlanSettings;
 use cringle_domain::security::Seccomp;
 use cringle_domain::time::Timestamp;
@@ -96,6 +97,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
         images: ImageRpc::new(Arc::clone(&service), clock()),
         latencies,
     };
+    let watchdog = watchdog::start(socket);
     tell(NotifyState::Ready);
     tracing::info!(socket = %socket.display(), instance = %settings.daemon.instance, "serving");
     let ending = service;
@@ -106,6 +108,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
         ending.end_events();
     };
     let served = rpc::serve(listener, services, ordered, settings.daemon.drain.duration()).await;
+    drop(watchdog);
     streaming.shut_down().await;
     drop(metrics);
     layers.abort();
@@ -265,7 +268,8 @@ fn clock() -> Clock {
     })
 }
 
-fn tell(state: NotifyState<'_>) {
+/// Tells the service manager, if there is one.
+pub(crate) fn tell(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "the service manager was not told");
     }

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+use tonic::server::NamedService;
 use tonic::transport::Server;
+use tonic_health::ServingStatus;
 
 /// The largest request: four times what a client takes as an answer.
 const LARGEST_REQUEST: usize = 64 << 20;
@@ -51,6 +53,9 @@ pub(crate) async fn serve<R: RuntimeService, I: ImageService>(
     let images = ImageServiceServer::new(services.images)
         .max_decoding_message_size(LARGEST_REQUEST)
         .max_encoding_message_size(LARGEST_ANSWER);
+    let (mut health, health_service) = tonic_health::server::health_reporter();
+    health.set_serving::<RuntimeServiceServer<R>>().await;
+    health.set_serving::<ImageServiceServer<I>>().await;
     let (stop, stopped) = oneshot::channel::<()>();
     let server = Server::builder()
         .layer(InstrumentLayer::new(services.latencies))
@@ -58,6 +63,7 @@ pub(crate) async fn serve<R: RuntimeService, I: ImageService>(
         .max_concurrent_streams(STREAMS)
         .add_service(runtime)
         .add_service(images)
+        .add_service(health_service)
         .serve_with_incoming_shutdown(connections(listener), async {
             // Either way it is time to stop: the sender is only dropped when this future is.
             drop(stopped.await);
@@ -66,6 +72,12 @@ pub(crate) async fn serve<R: RuntimeService, I: ImageService>(
     tokio::select! {
         ended = &mut server => return ended,
         () = ordered => {}
+    }
+    // Those who watch are told, and that there is no more to come, so that nobody waits for them. The empty name is the
+    // server as a whole.
+    for service in ["", RuntimeServiceServer::<R>::NAME, ImageServiceServer::<I>::NAME] {
+        health.set_service_status(service, ServingStatus::NotServing).await;
+        health.clear_service_status(service).await;
     }
     if stop.send(()).is_err() {
         tracing::debug!("the server had ended by itself");

@@ -9,6 +9,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus as Told;
+use tonic_health::pb::health_client::HealthClient;
 
 /// Answers Version, panics at RuntimeConfig, and answers Status once it is let.
 #[derive(Debug, Clone, Default)]
@@ -127,4 +130,24 @@ async fn what_does_not_end_in_time_is_cut_off() {
     running.order.send(()).unwrap();
     running.task.await.unwrap().unwrap();
     drop(in_flight);
+}
+
+#[tokio::test]
+async fn who_watches_its_health_is_told_of_the_end_and_does_not_hold_it_up() {
+    // Nobody waits so long.
+    let running = start(Duration::from_secs(3600));
+    let mut client = HealthClient::new(connect(&running.socket).await);
+    for service in ["", "runtime.v1.RuntimeService", "runtime.v1.ImageService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = client.check(request).await.unwrap().into_inner();
+        assert_eq!(answer.status(), Told::Serving, "{service:?}");
+    }
+    let unknown = HealthCheckRequest { service: "nobody".to_owned() };
+    assert_eq!(client.check(unknown).await.unwrap_err().code(), Code::NotFound);
+    let mut watched = client.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), Told::Serving);
+    running.order.send(()).unwrap();
+    assert_eq!(watched.message().await.unwrap().unwrap().status(), Told::NotServing);
+    assert!(watched.message().await.unwrap().is_none());
+    running.task.await.unwrap().unwrap();
 }
