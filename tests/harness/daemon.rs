@@ -182,7 +182,7 @@ impl Daemon {
     /// Its program.
     #[must_use]
     pub fn program(&self) -> PathBuf {
-        self.programs.join("cringle")
+        self.program_directory().join("cringle")
     }
 
     /// Has its next start see this variable, beside its environment.

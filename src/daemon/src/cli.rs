@@ -21,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Serve the kubelet until told to end.
     Serve(Serve),
+    /// Report whether this host is one that pods can run on; fails if not.
+    Check(Check),
     /// Print or judge a configuration.
     #[command(subcommand)]
     Config(Config),
@@ -40,6 +42,17 @@ pub(crate) struct Serve {
     /// How much to log, instead of the configuration's choice.
     #[arg(long, value_enum, value_name = "LEVEL")]
     pub(crate) log_level: Option<LogLevel>,
+}
+
+/// What to check, and how to say it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Check {
+    /// The configuration [default: /etc/cringle/config.toml, if there is one].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// What to do with a configuration.

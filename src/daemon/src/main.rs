@@ -3,6 +3,7 @@
 //! [`cli`] says what it is called for, [`config`] how it is to be, [`wire`] puts it together and starts it in order, and
 //! [`rpc`] speaks to clients.
 
+mod check;
 mod cli;
 mod config;
 mod rpc;
@@ -15,7 +16,7 @@ mod telemetry;
 mod watchdog;
 
 use clap::Parser;
-use cli::{Cli, Command, Config, DEFAULT_CONFIG, Serve};
+use cli::{Check, Cli, Command, Config, DEFAULT_CONFIG, Serve};
 use config::{ConfigError, Settings};
 use std::io::Write;
 use std::path::Path;
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
         return cringle_image::unpack::worker_main();
     }
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             let line = format!("cringle: {}\n", cringle_service::error::chain(&error));
             // There is nowhere else to say it.
@@ -54,13 +55,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), MainError> {
+fn run(command: Command) -> Result<ExitCode, MainError> {
     match command {
-        Command::Serve(serve) => self::serve(serve),
-        Command::Config(Config::Default) => print(&config::defaults()),
-        Command::Config(Config::Check { file }) => Ok(config::load(&file).map(drop)?),
-        Command::Version => print(concat!("cringle ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Serve(serve) => self::serve(serve)?,
+        Command::Check(check) => return self::check(&check),
+        Command::Config(Config::Default) => print(&config::defaults())?,
+        Command::Config(Config::Check { file }) => drop(config::load(&file)?),
+        Command::Version => print(concat!("cringle ", env!("CARGO_PKG_VERSION"), "\n"))?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn check(check: &Check) -> Result<ExitCode, MainError> {
+    let threads = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let settings = settings(check.config.as_deref());
+    let beside = wire::own_directory()?;
+    let report = threads.map_err(MainError::Threads)?.block_on(check::run(settings, &beside));
+    print(&report.text(if check.json { check::Form::Json } else { check::Form::Table }))?;
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn serve(serve: Serve) -> Result<(), MainError> {

@@ -144,12 +144,20 @@ async fn lock(layout: &Layout) -> Result<InstanceLock, LockError> {
 }
 
 fn service(settings: &Settings, layout: Layout) -> Result<Arc<Service>, ServeError> {
-    let own = std::env::current_exe().map_err(ServeError::OwnProgram)?;
-    let beside = own.parent().unwrap_or(Path::new("/"));
+    let beside = &own_directory()?;
     let images = Images::open(&layout.images(), image_settings(settings))?;
     let network = Network::start(network_settings(settings, beside))?;
     let service = service_settings(settings, layout, beside);
     Service::new(service, images, network, clock()).map_err(in_service)
+}
+
+/// Where the daemon's own program lies, and the others beside it.
+///
+/// # Errors
+/// If the kernel does not tell.
+pub(crate) fn own_directory() -> Result<PathBuf, ServeError> {
+    let own = std::env::current_exe().map_err(ServeError::OwnProgram)?;
+    Ok(own.parent().unwrap_or(Path::new("/")).to_owned())
 }
 
 fn in_service(error: cringle_service::ServiceError) -> ServeError {
@@ -178,7 +186,8 @@ fn image_settings(settings: &Settings) -> ImageSettings {
     }
 }
 
-fn network_settings(settings: &Settings, beside: &Path) -> NetworkSettings {
+/// What the network is to be like.
+pub(crate) fn network_settings(settings: &Settings, beside: &Path) -> NetworkSettings {
     let network = &settings.network;
     let directories = network.plugin_directories.iter();
     NetworkSettings {

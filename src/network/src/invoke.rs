@@ -3,8 +3,9 @@
 //! A process gets its own group, which is killed at the deadline, a fixed environment, and caps on what it may answer.
 
 use crate::conf::{Origin, Plugin};
+use crate::identity::Identities;
 use crate::worker::WorkerLost;
-use crate::{BuiltinPlugins, Network};
+use crate::{BuiltinPlugins, Network, NetworkSettings};
 use cringle_cni::context::{Context, NetnsFate};
 use cringle_cni::plugin;
 use cringle_cni::spec::error::DECODING;
@@ -173,22 +174,7 @@ impl Network {
 
     /// The program for a type, or nothing if the call is ours.
     fn program_of(&self, kind: &str, origin: Origin) -> Result<Option<PathBuf>, InvokeError> {
-        if origin == Origin::Own {
-            return Ok(None);
-        }
-        let directories = &self.settings.plugin_directories;
-        let found = directories.iter().map(|one| one.join(kind)).find(|path| path.is_file());
-        let builtin = self.settings.builtin_plugins == BuiltinPlugins::InProcess
-            && plugin::KNOWN.contains(&kind);
-        match found {
-            Some(path) if builtin && self.identity.is_ours(&path) => Ok(None),
-            Some(path) => Ok(Some(path)),
-            None if builtin => Ok(None),
-            None => Err(InvokeError::Missing {
-                kind: kind.to_owned(),
-                directories: directories.clone(),
-            }),
-        }
+        program_of(&self.settings, &self.identity, kind, origin)
     }
 
     pub(crate) async fn call(
@@ -265,6 +251,30 @@ impl Network {
             .process_group(0)
             .kill_on_drop(true);
         command
+    }
+}
+
+/// The program for a type, or nothing if the call is ours.
+pub(crate) fn program_of(
+    settings: &NetworkSettings,
+    identities: &Identities,
+    kind: &str,
+    origin: Origin,
+) -> Result<Option<PathBuf>, InvokeError> {
+    if origin == Origin::Own {
+        return Ok(None);
+    }
+    let directories = &settings.plugin_directories;
+    let found = directories.iter().map(|one| one.join(kind)).find(|path| path.is_file());
+    let builtin =
+        settings.builtin_plugins == BuiltinPlugins::InProcess && plugin::KNOWN.contains(&kind);
+    match found {
+        Some(path) if builtin && identities.is_ours(&path) => Ok(None),
+        Some(path) => Ok(Some(path)),
+        None if builtin => Ok(None),
+        None => {
+            Err(InvokeError::Missing { kind: kind.to_owned(), directories: directories.clone() })
+        }
     }
 }
 

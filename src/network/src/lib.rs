@@ -10,6 +10,7 @@ pub mod conf;
 pub mod generated;
 pub mod invoke;
 pub mod request;
+pub mod survey;
 pub mod template;
 
 mod bandwidth;

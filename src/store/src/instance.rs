@@ -43,6 +43,16 @@ pub fn lock(roots: &[&Path]) -> Result<InstanceLock, LockError> {
     Ok(InstanceLock { _files: files })
 }
 
+/// Whether a daemon holds the lock of this root. Nothing is made; a root whose lock cannot be looked at has none.
+#[must_use]
+pub fn is_held(root: &Path) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(file) = fs::openat(CWD, root.join("lock"), flags, Mode::empty()) else { return false };
+    // Shared, so that two who ask are not taken for daemons by each other; it ends with the descriptor.
+    let asked = fs::flock(&file, FlockOperation::NonBlockingLockShared);
+    asked == Err(rustix::io::Errno::WOULDBLOCK)
+}
+
 fn lock_one(root: &Path) -> Result<OwnedFd, LockError> {
     let path = root.join("lock");
     let failed = |source: io::Error| LockError::Lock { lock: path.clone(), source };
@@ -67,9 +77,12 @@ mod tests {
     fn a_second_lock_is_refused_until_the_first_is_gone() {
         let directory = tempfile::tempdir().unwrap();
         let roots = [directory.path()];
+        assert!(!is_held(roots[0]) && directory.path().read_dir().unwrap().count() == 0);
         let first = lock(&roots).unwrap();
+        assert!(is_held(roots[0]));
         assert!(matches!(lock(&roots), Err(LockError::Held { .. })));
         drop(first);
+        assert!(!is_held(roots[0]));
         lock(&roots).unwrap();
     }
 }

@@ -38,7 +38,7 @@ pub(crate) async fn pin(program: &ShimProgram, arguments: Vec<OsString>) -> Resu
 ///
 /// # Errors
 /// What it can't, in the shim's words.
-pub(crate) fn probe(program: &ShimProgram, directory: &std::path::Path) -> Result<(), PinError> {
+pub fn probe(program: &ShimProgram, directory: &std::path::Path) -> Result<(), PinError> {
     run(program, &["--probe".into(), directory.into()])
 }
 
