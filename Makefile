@@ -15,9 +15,9 @@ SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
 .PHONY: build install demo test test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
 
-# The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
+# FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
-	cargo build --locked --release -p cringle-daemon
+	cargo build --locked --release -p cringle-daemon $(if $(FEATURES),--features $(FEATURES))
 	RUSTFLAGS="$(SHIM_FLAGS)" cargo build --locked --profile shim -p cringle-shim -p cringle-cni
 	install -D -t $(DIST) $(OUT)/release/cringle $(OUT)/shim/containerd-shim-cringle-v2 $(OUT)/shim/cringle-cni
 
@@ -39,7 +39,7 @@ test-unit:
 	RUST_TEST_THREADS=1 cargo test --locked --workspace --exclude cringle-tests
 
 test-e2e:
-	cargo build --locked --workspace --features cringle-daemon/failpoints
+	cargo build --locked --workspace --features cringle-daemon/failpoints,cringle-daemon/otlp
 	cargo test --locked -p cringle-tests --no-fail-fast 2>&1 | tee target/e2e.log
 	@echo "$$(grep -c '^skipped: ' target/e2e.log || true) end-to-end tests were skipped"
 
@@ -70,6 +70,7 @@ bench: install-deps build
 lint:
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets
+	cargo clippy --locked -p cringle-daemon --all-targets --features otlp
 
 install-deps:
 	conformance/install

@@ -31,8 +31,8 @@ enum MainError {
     Print(#[source] std::io::Error),
     #[error("failed to keep inherited descriptors from programs")]
     Inherited(#[source] cringle_kernel::error::SystemError),
-    #[error("failed to start the log")]
-    Log(#[source] tracing_subscriber::util::TryInitError),
+    #[error(transparent)]
+    Telemetry(#[from] telemetry::TelemetryError),
     #[error("failed to start the threads")]
     Threads(#[source] std::io::Error),
     #[error(transparent)]
@@ -85,13 +85,17 @@ fn serve(serve: Serve) -> Result<(), MainError> {
     if let Some(socket) = serve.socket {
         settings.daemon.socket = config::absolute(&socket)?;
     }
-    telemetry::start(settings.log.level, settings.log.format).map_err(MainError::Log)?;
     let threads = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(settings.daemon.worker_threads.get().into())
         .enable_all()
         .build()
         .map_err(MainError::Threads)?;
-    Ok(threads.block_on(wire::serve(&settings))?)
+    let inside = threads.enter();
+    let telemetry = telemetry::start(&settings)?;
+    drop(inside);
+    let served = threads.block_on(wire::serve(&settings));
+    telemetry.end();
+    Ok(served?)
 }
 
 fn settings(path: Option<&Path>) -> Result<Settings, ConfigError> {

@@ -3,7 +3,7 @@
 use super::declare::{Declaration, Mistake, Reader, Section, line};
 use super::settings::{
     CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, MetricsKeys, NetworkKeys, PodKeys,
-    Settings, ShimKeys, StreamingKeys,
+    Settings, ShimKeys, StreamingKeys, TracingKeys,
 };
 use super::values::AbsolutePath;
 use std::io;
@@ -110,7 +110,7 @@ pub(crate) fn defaults() -> String {
     text
 }
 
-const DECLARATIONS: [Declaration; 10] = [
+const DECLARATIONS: [Declaration; 11] = [
     DaemonKeys::DECLARATION,
     LogKeys::DECLARATION,
     ShimKeys::DECLARATION,
@@ -121,6 +121,7 @@ const DECLARATIONS: [Declaration; 10] = [
     MetricsKeys::DECLARATION,
     ContainerKeys::DECLARATION,
     StreamingKeys::DECLARATION,
+    TracingKeys::DECLARATION,
 ];
 
 /// A parsed text from which sections are taken.
@@ -141,6 +142,7 @@ impl File<'_> {
         let metrics = self.section::<MetricsKeys>();
         let containers = self.section::<ContainerKeys>();
         let streaming = self.streaming();
+        let tracing = self.section::<TracingKeys>();
         // Last: what no section took must be one of these.
         let root = std::mem::take(&mut self.root);
         let daemon = Reader::new("", self.text, root, &mut self.mistakes).section::<DaemonKeys>();
@@ -155,6 +157,7 @@ impl File<'_> {
             metrics: metrics?,
             containers: containers?,
             streaming: streaming?,
+            tracing: tracing?,
         })
     }
 

@@ -3,7 +3,7 @@
 use super::declare::section;
 use super::values::{
     AbsolutePath, CgroupDriver, CgroupPath, LogFormat, LogLevel, MetricsAddress, OldestTls,
-    OptionalPath, Period, Program, Switch, UnsetSeccomp,
+    OptionalPath, PerMillion, Period, Program, Switch, TraceEndpoint, UnsetSeccomp,
 };
 use cringle_domain::id::InstanceId;
 use cringle_domain::security::CapabilitySet;
@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) containers: ContainerKeys,
     /// Section `streaming`.
     pub(crate) streaming: StreamingKeys,
+    /// Section `tracing`.
+    pub(crate) tracing: TracingKeys,
 }
 
 section! {
@@ -189,6 +191,18 @@ section! {
         creation_timeout: Period = r#""30s""#,
         /// URLs that may wait for their clients. Each is good once and for a minute.
         max_waiting: NonZeroU16 = "1000",
+    }
+}
+
+section! {
+    /// Traces of requests and of the stages of a start, for a collector that speaks OpenTelemetry's protocol (OTLP). Only in
+    /// builds with the feature "otlp".
+    TracingKeys = "tracing" {
+        /// The collector's gRPC address, such as "http://127.0.0.1:4317"; empty: nothing is traced. A request whose client
+        /// traces it is traced if the client says so.
+        endpoint: TraceEndpoint = r#""""#,
+        /// Of a million requests whose clients say nothing, how many begin a trace of their own.
+        sampling_rate_per_million: PerMillion = "0",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The types of the values, each with the only form that it may have.
 
+use http::uri::Authority;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
@@ -172,6 +173,61 @@ impl TryFrom<String> for MetricsAddress {
     }
 }
 
+/// Where traces are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct TraceEndpoint(Option<String>);
+
+impl TraceEndpoint {
+    /// Its address, if there is one.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn url(&self) -> Option<&str> {
+        self.0.as_deref()
+    }
+}
+
+impl TryFrom<String> for TraceEndpoint {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.is_empty() {
+            return Ok(Self(None));
+        }
+        let address = text.strip_prefix("http://").and_then(|rest| rest.parse::<Authority>().ok());
+        if address.is_none_or(|address| address.port_u16().is_none()) {
+            return Err(format!("{text:?} is not \"http://\", a host and a port"));
+        }
+        if cfg!(feature = "otlp") {
+            return Ok(Self(Some(text)));
+        }
+        Err("this program is built without traces (feature \"otlp\")".to_owned())
+    }
+}
+
+/// A share, in millionths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "u32")]
+pub(crate) struct PerMillion(u32);
+
+impl PerMillion {
+    /// From 0 to 1.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn share(self) -> f64 {
+        f64::from(self.0) / 1_000_000.0
+    }
+}
+
+impl TryFrom<u32> for PerMillion {
+    type Error = String;
+
+    fn try_from(number: u32) -> Result<Self, String> {
+        if number > 1_000_000 {
+            return Err(format!("{number} is not in 0 to 1000000"));
+        }
+        Ok(Self(number))
+    }
+}
+
 /// Where another program of ours is.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "PathBuf")]
@@ -317,6 +373,19 @@ mod tests {
         for text in ["9090", ":9090", "localhost:9090", "unix://m.sock", "/run/m.sock"] {
             assert_eq!(parsed(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn traces_go_to_a_port_of_a_host_and_only_where_they_are_built_in() {
+        let parsed = |text: &str| TraceEndpoint::try_from(text.to_owned());
+        assert_eq!(parsed(""), Ok(TraceEndpoint(None)));
+        assert_eq!(parsed("http://[::1]:4317").is_ok(), cfg!(feature = "otlp"));
+        for text in ["127.0.0.1:4317", "https://127.0.0.1:4317", "http://127.0.0.1", "http://a:1/b"]
+        {
+            assert!(parsed(text).unwrap_err().contains("is not"), "{text}");
+        }
+        assert_eq!(PerMillion::try_from(1_000_000), Ok(PerMillion(1_000_000)));
+        PerMillion::try_from(1_000_001).unwrap_err();
     }
 
     #[test]

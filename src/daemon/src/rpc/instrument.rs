@@ -69,8 +69,13 @@ where
             trace,
             pod = field::Empty,
             container = field::Empty,
-            image = field::Empty
+            image = field::Empty,
+            // Filled for a collector of traces, if there is one.
+            otel.name = field::Empty,
+            otel.kind = field::Empty,
         );
+        #[cfg(feature = "otlp")]
+        crate::telemetry::traces::join(&span, &request);
         let latencies = Arc::clone(&self.latencies);
         let call = self.inner.call(request);
         let watched = async move {
@@ -82,6 +87,8 @@ where
             if code != Code::Unimplemented {
                 latencies.note(&method, code, elapsed);
             }
+            #[cfg(feature = "otlp")]
+            crate::telemetry::traces::note_end(&tracing::Span::current(), status.as_ref());
             log(status.as_ref(), elapsed);
             Ok(response)
         };

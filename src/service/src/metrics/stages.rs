@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
+use tracing::Span;
 
 /// A stage of a start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,19 @@ pub const STAGES: [Stage; 7] = [
 ];
 
 impl Stage {
+    /// A span of that name, for who collects traces.
+    fn span(self) -> Span {
+        match self {
+            Self::PodFiles => tracing::debug_span!("pod_files"),
+            Self::PodNamespaces => tracing::debug_span!("pod_namespaces"),
+            Self::PodNetwork => tracing::debug_span!("pod_network"),
+            Self::PodProcess => tracing::debug_span!("pod_process"),
+            Self::ContainerCreate => tracing::debug_span!("container_create"),
+            Self::ContainerShim => tracing::debug_span!("container_shim"),
+            Self::ContainerProcess => tracing::debug_span!("container_process"),
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -94,6 +108,8 @@ pub(crate) struct Watch<'a> {
     stages: &'a Stages,
     stage: Stage,
     start: Instant,
+    /// Lasts as long as the stage. Nobody enters it, so that it is in no line of the log.
+    _span: Span,
 }
 
 impl Drop for Watch<'_> {
@@ -106,7 +122,7 @@ impl Stages {
     /// Times a stage until the watch is dropped, whatever comes of it.
     pub(crate) fn watch(&self, stage: Stage) -> Watch<'_> {
         crate::progress::enter(stage);
-        Watch { stages: self, stage, start: Instant::now() }
+        Watch { stages: self, stage, start: Instant::now(), _span: stage.span() }
     }
 
     /// The times of each stage so far.
@@ -128,6 +144,13 @@ impl Stages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_has_the_name_of_its_stage() {
+        for stage in STAGES {
+            assert_eq!(stage.span().metadata().map(tracing::Metadata::name), Some(stage.name()));
+        }
+    }
 
     #[test]
     fn bounds_double_and_the_last_one_takes_the_rest() {
