@@ -125,10 +125,11 @@ fn a_removal_of_an_image_that_is_cut_off_can_be_said_again() -> Result<()> {
     })
 }
 
-/// A container that sleeps, and how many processes it has by itself.
+/// A pod with a container that does nothing but wait for its children, also for those that were left to it.
 async fn sleeper(stage: &mut Stage) -> Result<(String, String)> {
     stage.cri.pull(BUSYBOX).await?;
-    stage.cri.start_in_pod(&pod("pod"), &container("main", BUSYBOX, &["sleep", "600"])).await
+    let main = container("main", BUSYBOX, &["sh", "-c", "sleep 600 & wait"]);
+    stage.cri.start_in_pod(&pod("pod"), &main).await
 }
 
 /// A command with offspring that is in a session of its own.
@@ -138,7 +139,7 @@ fn long_command(id: &str) -> Call {
 }
 
 /// What `sleeper` has by itself, and what `long_command` adds.
-const ALONE: usize = 1;
+const ALONE: usize = 2;
 const ADDED: usize = 3;
 
 #[test]
@@ -187,11 +188,12 @@ fn a_command_ends_when_the_daemon_is_killed_and_can_be_said_again() -> Result<()
     on_stage(async |stage| {
         let (pod, id) = sleeper(stage).await?;
         let call = long_command(&id);
-        let mut doomed = Doomed::begin(&stage.daemon, &stage.cri, &call, Cut::Cancelled).await?;
-        let runs = || Ok(processes_in(&id)?.len() == ALONE + ADDED);
-        doomed.until("the command runs", runs).await?;
+        let (mut cri, same) = (stage.cri.clone(), call.clone());
+        let answer = tokio::spawn(async move { same.make(&mut cri).await });
+        let runs = async || Ok(processes_in(&id)?.len() == ALONE + ADDED);
+        until("the command runs", runs).await?;
         stage.daemon.kill()?;
-        ensure!(doomed.cut().await.is_err(), "a dead daemon answers nothing");
+        ensure!(answer.await?.is_err(), "a dead daemon answered");
         // Nobody would have its output or its exit code: the shim ends it, without a daemon.
         until("nothing of the command runs", async || Ok(processes_in(&id)?.len() == ALONE))
             .await?;

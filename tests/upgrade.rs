@@ -140,8 +140,9 @@ fn ended_meanwhile(end: End) -> Result<()> {
         for (process, ..) in &containers {
             File::create(format!("/proc/{process}/root/tmp/go"))?;
         }
-        until("all have ended", async || {
-            Ok(containers.iter().all(|(process, ..)| !has_program(*process)))
+        let bundles = stage.daemon.state().join("containers");
+        until("the end of all is on record", async || {
+            Ok(containers.iter().all(|(_, id, ..)| bundles.join(id).join("exit.json").exists()))
         })
         .await?;
         let over = now()?;
@@ -161,11 +162,6 @@ fn ended_meanwhile(end: End) -> Result<()> {
         ensure!(stage.cri.container(&containers[0].1).await? == status, "the status changed");
         stage.cri.take_away(&pod).await
     })
-}
-
-/// Whether a process is there and has not ended.
-fn has_program(process: i64) -> bool {
-    fs::read_link(format!("/proc/{process}/exe")).is_ok()
 }
 
 /// Nanoseconds since 1970, as containers' times are.
