@@ -173,8 +173,8 @@ fn many_commands_whose_client_leaves_end_all() -> Result<()> {
             let begun = Doomed::begin(&stage.daemon, &stage.cri, &call, Cut::Cancelled).await?;
             doomed.push(begun);
         }
-        let all = ALONE + ADDED * MANY;
-        until("all commands run", async || Ok(processes_in(&id)?.len() == all)).await?;
+        // The clients leave wherever theirs is: running, being executed, or waiting for the shim.
+        until("some commands run", async || Ok(processes_in(&id)?.len() > ALONE + ADDED)).await?;
         for doomed in &mut doomed {
             doomed.cut().await?;
         }
