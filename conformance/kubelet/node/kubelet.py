@@ -72,7 +72,8 @@ class Kubelet:
             "address": "127.0.0.1", "port": PORT, "readOnlyPort": READ_ONLY_PORT, "healthzPort": HEALTH_PORT,
             "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
             "authorization": {"mode": "AlwaysAllow"}, "enableDebuggingHandlers": True,
-            "cgroupRoot": f"/{self.cgroup}", "cgroupDriver": "cgroupfs", "failCgroupV1": False, "enforceNodeAllocatable": [],
+            # The runtime says which driver it is, and its word counts.
+            "cgroupRoot": f"/{self.cgroup}", "cgroupDriver": "systemd", "failCgroupV1": False, "enforceNodeAllocatable": [],
             "failSwapOn": False, "oomScoreAdj": 0, "makeIPTablesUtilChains": False, "seccompDefault": True, "maxPods": 200,
             "resolvConf": str(self.directory / "resolv.conf"), "volumePluginDir": str(self.root / "plugins-of-volumes"),
             "fileCheckFrequency": "1s", "syncFrequency": "5s", "nodeStatusUpdateFrequency": "5s", "volumeStatsAggPeriod": "5s",

@@ -208,7 +208,8 @@ def brief(status):
     kept = {name: status[name] for name in ("phase", "reason", "message") if name in status}
     for kind in ("initContainerStatuses", "containerStatuses"):
         for entry in status.get(kind, []):
-            kept[entry["name"]] = {"state": entry["state"], "last": entry.get("lastState"), "ready": entry["ready"], "restarts": entry["restartCount"]}
+            kept[entry["name"]] = {"state": entry["state"], "last": entry.get("lastState"), "ready": entry["ready"],
+                                   "restarts": entry["restartCount"]}
     return json.dumps(kept)[:1500]
 
 

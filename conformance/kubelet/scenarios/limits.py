@@ -34,13 +34,14 @@ class Limits(Scenario):
 
 
 class OutOfMemory(Scenario):
-    """A container that wants more memory than it may have is OOMKilled; one whose child alone was killed ends as it likes."""
+    """A container that wants more memory than it may have is OOMKilled, whether for itself or for its files in memory."""
 
     def pods(self):
         small = {"resources": resources(cpu="500m", memory="24Mi")}
         return [pod("oom", shell("main", "exec dd if=/dev/zero of=/dev/null bs=100M", **small), restartPolicy="Never"),
                 pod("oom-again", shell("main", "sleep 1; exec dd if=/dev/zero of=/dev/null bs=100M", **small)),
-                pod("oom-files", shell("main", "dd if=/dev/zero of=/memory/file bs=1M count=100; exit $?", **small, volumeMounts=[mount("memory", "/memory")]),
+                pod("oom-files", shell("main", "dd if=/dev/zero of=/memory/file bs=1M count=100; exit $?", **small,
+                                       volumeMounts=[mount("memory", "/memory")]),
                     restartPolicy="Never", volumes=[{"name": "memory", "emptyDir": {"medium": "Memory"}}])]
 
     def check(self):

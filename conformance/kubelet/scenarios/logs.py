@@ -35,8 +35,8 @@ class Rotation(Scenario):
     """While the kubelet rotates a log, no line is lost, and who follows it sees them all."""
 
     def pods(self):
-        slowly = "[ $((i % 40)) -ne 0 ] || sleep 0.1"
-        return [pod("rotation", shell("main", f"sleep 2; i=0; while [ $i -lt {LINES} ]; do echo $i {FILLING}; i=$((i + 1)); {slowly}; done; {FOREVER}"))]
+        count = f"echo $i {FILLING}; i=$((i + 1)); [ $((i % 40)) -ne 0 ] || sleep 0.1"
+        return [pod("rotation", shell("main", f"sleep 2; i=0; while [ $i -lt {LINES} ]; do {count}; done; {FOREVER}"))]
 
     def check(self):
         self.node.running("rotation", "main")
@@ -50,7 +50,7 @@ class Rotation(Scenario):
         until(lambda: len(list(folder.iterdir())) >= 3, lambda: f"rotated files, there are {sorted(path.name for path in folder.iterdir())}")
         expect(followed == list(range(LINES)), f"followed {len(followed)} lines, the first that is wrong: {first_gap(followed)}")
         written = until(lambda: self._written(folder), "all lines in the files")
-        expect(written == list(range(LINES)), f"{len(written)} lines in {sorted(path.name for path in folder.iterdir())}, the first that is wrong: {first_gap(written)}")
+        expect(written == list(range(LINES)), f"{len(written)} lines in the files, the first that is wrong: {first_gap(written)}")
         expect(any(path.suffix == ".gz" for path in folder.iterdir()), "an old file was compressed")
 
     @staticmethod

@@ -15,7 +15,8 @@ class Order(Scenario):
         self.folder = self.node.folder("order")
         where = {"volumeMounts": [mount("shared", "/shared")]}
         first = "n=$(cat /shared/tries 2>/dev/null || echo 0); echo $((n + 1)) >/shared/tries; "
-        sidecar = "echo sidecar >>/shared/order; trap 'echo sidecar ends >>/shared/order; exit 0' TERM; touch /tmp/up; while :; do sleep 1 & wait $!; done"
+        sidecar = FOREVER.replace("exit 0", "echo sidecar ends >>/shared/order; exit 0")
+        sidecar = f"echo sidecar >>/shared/order; touch /tmp/up; {sidecar}"
         return [pod("order", shell("main", "echo main >>/shared/order; sleep 1; echo main ends >>/shared/order", **where),
                     restartPolicy="OnFailure", terminationGracePeriodSeconds=10,
                     initContainers=[
@@ -88,7 +89,7 @@ class Refusals(Scenario):
     def check(self):
         for name, reasons in (("no-image", ("ErrImagePull", "ImagePullBackOff")), ("bad-name", ("InvalidImageName",)),
                               ("no-user", ("CreateContainerConfigError",))):
-            self.node.await_container(name, "main", lambda status, reasons=reasons: status.get("state", {}).get("waiting", {}).get("reason") in reasons)
+            self.node.await_container(name, "main", lambda status, reasons=reasons: waiting_reason(status) in reasons)
         for name, word in (("no-program", "/no/such/program"), ("no-directory", "/etc/passwd")):
             ended = until(lambda name=name: self._end(name), lambda name=name: self.node.container(name, "main"))
             expect(ended["reason"] == "StartError" and ended["exitCode"] == 128 and word in ended["message"], ended)
@@ -96,3 +97,8 @@ class Refusals(Scenario):
     def _end(self, name):
         status = self.node.container(name, "main")
         return status.get("lastState", {}).get("terminated") or status.get("state", {}).get("terminated")
+
+
+def waiting_reason(status):
+    """Why a container waits, "" if it does not."""
+    return status.get("state", {}).get("waiting", {}).get("reason", "")

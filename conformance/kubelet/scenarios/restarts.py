@@ -30,6 +30,8 @@ class Interruption(Scenario):
         note = "echo $EPOCHREALTIME >/shared/{}; "
         # A slow machine must not be taken for a sick container.
         probe = {"httpGet": {"path": "/healthz", "port": 8080}, "periodSeconds": 1, "timeoutSeconds": 5, "failureThreshold": 60}
+        # Ends once, and its next attempt does not.
+        again = f"if [ -e /shared/again ]; then {FOREVER}; fi; {wait}{note.format('again')}exit 5"
         count = "trap 'exit 0' TERM; i=0; while :; do echo $i; i=$((i + 1)); sleep 0.05 & wait $!; done"
         return [
             pod("counting", shell("main", count)),
@@ -38,10 +40,11 @@ class Interruption(Scenario):
             pod(f"{self.title()}-ends", shell("code", wait + note.format("code") + "exit 9", **where),
                 shell("fine", wait + note.format("fine") + "exit 0", **where),
                 shell("signal", wait + note.format("signal") + "while :; do sleep 1; done", **where),
-                shell("memory", wait + note.format("memory") + "exec dd if=/dev/zero of=/dev/null bs=100M", resources=resources(cpu="500m", memory="24Mi"), **where),
+                shell("memory", wait + note.format("memory") + "exec dd if=/dev/zero of=/dev/null bs=100M",
+                      resources=resources(cpu="500m", memory="24Mi"), **where),
                 restartPolicy="Never", volumes=volumes),
             pod(f"{self.title()}-gone", shell("main", FOREVER)),
-            pod(f"{self.title()}-again", shell("main", f"if [ -e /shared/again ]; then {FOREVER}; fi; {wait} echo $EPOCHREALTIME >/shared/again; exit 5", **where), volumes=volumes)]
+            pod(f"{self.title()}-again", shell("main", again, **where), volumes=volumes)]
 
     def interrupt(self, meanwhile):
         """Take something away, do this, bring it back."""
@@ -53,7 +56,8 @@ class Interruption(Scenario):
         until(lambda: self.node.logs("counting", "main", tailLines=1).strip().isdigit(), "the count began")
         before = {name: standing(self.node.pod(name)) for name in STANDING}
         reached = numbers(self.node.log_files("counting", "main"))[-1]
-        self.doomed = {name: self.node.process(ends, name) for name in ("code", "fine", "signal", "memory")} | {"again": self.node.process(again, "main")}
+        self.doomed = {name: self.node.process(ends, name) for name in ("code", "fine", "signal", "memory")}
+        self.doomed["again"] = self.node.process(again, "main")
         self.interrupt(self.let_them_end)
         mark = self.settled()
         self.judge_ends(ends)

@@ -17,11 +17,13 @@ class Security(Scenario):
         return [pod("security",
                     shell("default", FOREVER),
                     shell("somebody", FOREVER, volumeMounts=[mount("disk", "/disk")],
-                          **as_user(runAsUser=1000, runAsGroup=2000, allowPrivilegeEscalation=False, readOnlyRootFilesystem=True, capabilities={"drop": ["ALL"]})),
+                          **as_user(runAsUser=1000, runAsGroup=2000, allowPrivilegeEscalation=False, readOnlyRootFilesystem=True,
+                                    capabilities={"drop": ["ALL"]})),
                     shell("free", FOREVER, **as_user(seccompProfile={"type": "Unconfined"}, capabilities={"add": ["NET_ADMIN"]})),
                     shell("privileged", FOREVER, **as_user(privileged=True)),
                     securityContext={"fsGroup": 3000, "supplementalGroups": [4000], "supplementalGroupsPolicy": "Strict",
-                                     "sysctls": [{"name": "net.core.somaxconn", "value": "321"}, {"name": "net.ipv4.ip_unprivileged_port_start", "value": "70"}]},
+                                     "sysctls": [{"name": "net.core.somaxconn", "value": "321"},
+                                                 {"name": "net.ipv4.ip_unprivileged_port_start", "value": "70"}]},
                     volumes=[{"name": "disk", "emptyDir": {}}])]
 
     def check(self):

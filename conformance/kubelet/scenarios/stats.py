@@ -20,7 +20,8 @@ class Stats(Scenario):
         use = ("head -c 20000000 /dev/zero >/memory/file; head -c 6000000 /dev/zero >/file; head -c 4000000 /dev/zero >/disk/file;"
                f" echo started; {FOREVER}")
         volumes = [{"name": "memory", "emptyDir": {"medium": "Memory"}}, {"name": "disk", "emptyDir": {}}]
-        return [pod(self.NAME, shell("main", use, volumeMounts=[mount("memory", "/memory"), mount("disk", "/disk")], resources=resources(cpu="200m", memory="64Mi")),
+        return [pod(self.NAME, shell("main", use, resources=resources(cpu="200m", memory="64Mi"),
+                                     volumeMounts=[mount("memory", "/memory"), mount("disk", "/disk")]),
                     shell("spin", "trap 'exit 0' TERM; while :; do :; done", resources=resources(cpu="50m", memory="16Mi")),
                     program("server", AGNHOST, "netexec", resources=resources(cpu="200m", memory="64Mi")), volumes=volumes)]
 
@@ -110,7 +111,8 @@ class StatsFromRuntime(Stats):
                   "container_network_receive_bytes_total", "container_processes", "container_spec_memory_limit_bytes"}
 
         def series():
-            return [(name, labels, value) for name, labels, value in self.node.metrics("/metrics/cadvisor") if labels.get("pod") == f"{self.NAME}-node"]
+            return [(name, labels, value) for name, labels, value in self.node.metrics("/metrics/cadvisor")
+                    if labels.get("pod") == f"{self.NAME}-node"]
 
         found = until(series, "series of the pod")
         names = {name for name, _, _ in found}
