@@ -57,11 +57,8 @@ fn streams_end_with_the_daemon_and_containers_do_not() -> Result<()> {
         let url = stage.cri.exec_url(exec(&talker, &["sh", "-c", script])).await?;
         let mut executed = Client::connect(&url, V5).await?;
         executed.expect(1, "begun").await?;
-        // The end of its terminal ends this one first; who left its session before would be his own master.
-        let url = stage
-            .cri
-            .exec_url(on_terminal(&talker, &["sh", "-c", "echo begun; sleep 779"]))
-            .await?;
+        // The end of its terminal would end the shell, but not what has left its session.
+        let url = stage.cri.exec_url(on_terminal(&talker, &["sh", "-c", script])).await?;
         let mut on_terminal = Client::connect(&url, V5).await?;
         on_terminal.expect(1, "begun").await?;
         let url = stage.cri.attach_url(attachment(&reader)).await?;
@@ -76,7 +73,7 @@ fn streams_end_with_the_daemon_and_containers_do_not() -> Result<()> {
         let (mut cri, id) = (stage.cri.clone(), talker.clone());
         let synchronous =
             tokio::spawn(async move { cri.exec(&id, &["sh", "-c", "sleep 779"], 0).await });
-        until("all of it runs", async || Ok(running(&talker, "sleep 779")? == 4)).await?;
+        until("all of it runs", async || Ok(running(&talker, "sleep 779")? == 5)).await?;
 
         stage.daemon.kill()?;
         ensure!(synchronous.await?.is_err(), "an answer of a daemon that is dead");

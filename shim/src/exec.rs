@@ -74,7 +74,7 @@ pub(crate) struct ExecExit {
 pub(crate) struct Started {
     /// Its process id.
     pub pid: i32,
-    /// The master of its terminal, if it has one.
+    /// A copy of its terminal's master, if it has one.
     pub terminal: Option<OwnedFd>,
     /// Where its end will be told.
     pub exit: watch::Receiver<Option<ExecExit>>,
@@ -134,8 +134,11 @@ impl Execs {
         Ok(pid)
     }
 
-    /// Adds and starts at once, with descriptors that the caller has; a terminal's master is the caller's to keep. The exec
-    /// is forgotten by [`Self::forget`].
+    /// Adds and starts at once, with descriptors that the caller has. The exec is forgotten by [`Self::forget`].
+    ///
+    /// Of a terminal the caller gets a copy of the master, and one is kept here for as long as the process runs: a daemon
+    /// that dies takes its own along, and the hang-up would end the process before the end of the connection could have the
+    /// whole tree killed.
     ///
     /// # Errors
     /// Why it could not be executed.
@@ -150,8 +153,15 @@ impl Execs {
         if execs.contains_key(id) {
             return Err(ShimError::DuplicateProcess(id.to_owned()));
         }
-        let (mut child, group) = self.execute(running, process, stdio)?;
-        let (pid, terminal) = (child.pid, child.master.take());
+        let (child, group) = self.execute(running, process, stdio)?;
+        let pid = child.pid;
+        let terminal = match child.master.as_ref().map(OwnedFd::try_clone).transpose() {
+            Ok(terminal) => terminal,
+            Err(source) => {
+                self.give_up(&child, group);
+                return Err(ShimError::WatchStreams(source));
+            }
+        };
         let (ended, exit) = watch::channel(None);
         let exec = Exec {
             names: None,
@@ -294,6 +304,17 @@ impl Execs {
                 locked(&self.left_over).remove(group);
                 Err(error.into())
             }
+        }
+    }
+
+    /// Kills what was executed and will never be known.
+    fn give_up(&self, child: &Child, group: Option<Group>) {
+        let killed = group.as_ref().is_some_and(|group| group.kill().is_ok());
+        if !killed && let Err(error) = send(child.pidfd.as_fd(), KILL) {
+            note(&format!("failed to kill process {}: {}", child.pid, chain(&error)));
+        }
+        if let Some(group) = group {
+            locked(&self.left_over).remove(group);
         }
     }
 

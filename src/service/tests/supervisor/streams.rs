@@ -136,6 +136,23 @@ async fn a_terminal_has_its_size_before_the_program_begins_and_can_be_resized() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_session_kills_the_whole_tree_even_if_its_terminal_goes_first() {
+    let container = Container::new("sleep 1000");
+    let supervisor = container.started().await;
+    let script = "(setsid sleep 7771 &); echo begun; sleep 7771";
+    let process = on_terminal(script, Size { rows: 1, columns: 1 });
+    let Opened { input, output, terminal, mut link, .. } =
+        exec(&supervisor, &process, NO_ERROR).await;
+    up_to(output.as_ref().unwrap(), "begun").await;
+    // As when a daemon dies: nobody says in which order the kernel closes what it had.
+    drop((input, output, terminal));
+    let ended = tokio::time::timeout(Duration::from_millis(200), link.ended()).await;
+    assert!(ended.is_err(), "it was hung up: {ended:?}");
+    drop(link);
+    gone(&supervisor, "sleep 777[1]").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_not_there_leaves_no_session_whatever_its_streams() {
     let container = Container::new("sleep 1000");
     let supervisor = container.started().await;
