@@ -2,7 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole file is one")]
 
 use anyhow::{Context, Result, ensure};
-use cringle_tests::client::code;
+use cringle_tests::client::{code, unread_exec};
 use cringle_tests::request::{container, pod};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
@@ -83,6 +83,35 @@ fn an_answer_stays_under_the_clients_limit_however_much_is_said() -> Result<()> 
 }
 
 #[test]
+fn answers_that_nobody_reads_count_until_they_are_read() -> Result<()> {
+    const LOUD: [&str; 3] = ["sh", "-c", "dd if=/dev/zero bs=1M count=7 2>/dev/null"];
+    on_stage(async |stage| {
+        let (pod, id) = sleeper(stage).await?;
+        let socket = stage.daemon.socket();
+        let mut unread = Vec::new();
+        for _ in 0..8 {
+            unread.push(unread_exec(&socket, &id, &LOUD).await?);
+        }
+        let refused = stage.cri.exec(&id, &LOUD, 60).await;
+        ensure!(code(&refused) == Some(Code::ResourceExhausted), "a ninth large answer");
+        let seen = stage.cri.output(&id, &["echo", "little"]).await?;
+        ensure!(seen == "little\n", "{seen:?}");
+        // One client goes, one reads; the others' answers are whole all the same.
+        drop(unread.pop());
+        let read = unread.pop().context("an answer")?.message().await?.context("a message")?;
+        ensure!(read.stdout.len() == 7 << 20, "{} bytes", read.stdout.len());
+        for _ in 0..2 {
+            unread.push(unread_exec(&socket, &id, &LOUD).await?);
+        }
+        for mut answer in unread {
+            let read = answer.message().await?.context("a message")?;
+            ensure!(read.stdout.len() == 7 << 20, "{} bytes", read.stdout.len());
+        }
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
 fn a_child_that_keeps_the_streams_does_not_hold_up_the_answer() -> Result<()> {
     on_stage(async |stage| {
         let (pod, id) = sleeper(stage).await?;
@@ -132,7 +161,8 @@ fn many_commands_at_once_each_get_their_own_answer() -> Result<()> {
     on_stage(async |stage| {
         let (pod, id) = sleeper(stage).await?;
         let mut tasks = Vec::new();
-        for number in 0..20 {
+        // As many as run at once, and some that wait for their turn.
+        for number in 0..600 {
             let (mut cri, id) = (stage.cri.clone(), id.clone());
             tasks.push(tokio::spawn(async move {
                 let text = number.to_string();

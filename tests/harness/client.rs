@@ -18,8 +18,11 @@ use cringle_proto_cri::v1::{
 use hyper_util::rt::TokioIo;
 use std::path::Path;
 use tokio::net::UnixStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 const MESSAGE_LIMIT: usize = 64 << 20;
 
@@ -35,16 +38,7 @@ pub struct Cri {
 impl Cri {
     /// Connects to a socket.
     pub async fn connect(socket: &Path) -> Result<Self> {
-        let path = socket.to_owned();
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move { UnixStream::connect(path).await.map(TokioIo::new) }
-        });
-        // The address is of no use to a Unix socket, but the type wants one.
-        let channel = Endpoint::from_static("http://localhost")
-            .connect_with_connector(connector)
-            .await
-            .with_context(|| format!("failed to connect to \"{}\"", socket.display()))?;
+        let channel = channel(socket).await?;
         Ok(Self {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_LIMIT),
@@ -233,6 +227,39 @@ impl Cri {
         }
         Ok(())
     }
+}
+
+/// A connection to a socket.
+pub async fn channel(socket: &Path) -> Result<Channel> {
+    let path = socket.to_owned();
+    let connector = tower::service_fn(move |_| {
+        let path = path.clone();
+        async move { UnixStream::connect(path).await.map(TokioIo::new) }
+    });
+    // The address is of no use to a Unix socket, but the type wants one.
+    Endpoint::from_static("http://localhost")
+        .connect_with_connector(connector)
+        .await
+        .with_context(|| format!("failed to connect to \"{}\"", socket.display()))
+}
+
+/// An ExecSync on a connection of its own whose answer waits: its bytes come only as fast as the stream is read.
+pub async fn unread_exec(
+    socket: &Path,
+    container: &str,
+    command: &[&str],
+) -> Result<Streaming<ExecSyncResponse>> {
+    let request = ExecSyncRequest {
+        container_id: container.to_owned(),
+        cmd: command.iter().map(|word| (*word).to_owned()).collect(),
+        timeout: 0,
+    };
+    let mut client = Grpc::new(channel(socket).await?).max_decoding_message_size(MESSAGE_LIMIT);
+    client.ready().await?;
+    let path = PathAndQuery::from_static("/runtime.v1.RuntimeService/ExecSync");
+    // On the wire an answer is a stream of one message.
+    let answer = client.server_streaming(Request::new(request), path, ProstCodec::default());
+    Ok(answer.await?.into_inner())
 }
 
 /// A reference as requests have it.

@@ -13,6 +13,7 @@ mod parts;
 mod status;
 mod verbose;
 
+mod held;
 mod instrument;
 mod latency;
 

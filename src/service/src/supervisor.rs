@@ -23,7 +23,7 @@ pub use pin::PinError;
 pub(crate) use pin::pin;
 pub use pin::probe;
 pub use program::ShimProgram;
-pub use room::ExecBounds;
+pub use room::{ExecBounds, Place};
 pub use session::{End, Link, Opened};
 
 use crate::streams::Streams;

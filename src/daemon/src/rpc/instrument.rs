@@ -1,7 +1,9 @@
-//! What surrounds every RPC: a span, one line in the log, its deadline, its latency, and a net for panics.
+//! What surrounds every RPC: a span, one line in the log, its deadline, its latency, a net for panics, and what is held
+//! until its answer is written.
 //!
 //! A deadline ends the wait, not the work: what changes something runs in a task of its own (see [`super::detached`]).
 
+use super::held;
 use super::latency::Latencies;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -90,7 +92,7 @@ where
             #[cfg(feature = "otlp")]
             crate::telemetry::traces::note_end(&tracing::Span::current(), status.as_ref());
             log(status.as_ref(), elapsed);
-            Ok(response)
+            Ok(held::until_written(response))
         };
         Box::pin(watched.instrument(span))
     }

@@ -1,6 +1,7 @@
 //! RuntimeService: each method converts, calls the service, and converts. What is not written here answers UNIMPLEMENTED.
 
 use super::convert;
+use super::held::Held;
 use super::latency::Latencies;
 use super::parts::in_parts;
 use super::stats::StatsRpc;
@@ -8,6 +9,7 @@ use super::status::{failed, network_not_generated, refused};
 use super::streaming::StreamingRpc;
 use cringle_proto_cri::v1;
 use cringle_service::Service;
+use cringle_service::supervisor::ExecOutput;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -367,12 +369,11 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         Span::current().record("container", &request.container_id);
         let timeout = convert::seconds(request.timeout).filter(|timeout| *timeout > Duration::ZERO);
         let output = self.service.exec_sync(&request.container_id, request.cmd, timeout).await;
-        let output = output.map_err(|error| failed(&error))?;
-        Ok(Response::new(v1::ExecSyncResponse {
-            stdout: output.stdout,
-            stderr: output.stderr,
-            exit_code: output.exit_code,
-        }))
+        let ExecOutput { stdout, stderr, exit_code, place } =
+            output.map_err(|error| failed(&error))?;
+        let mut answer = Response::new(v1::ExecSyncResponse { stdout, stderr, exit_code });
+        answer.extensions_mut().insert(Held::new(place));
+        Ok(answer)
     }
 
     async fn container_stats(

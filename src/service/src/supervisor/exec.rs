@@ -4,7 +4,7 @@
 //! process with all its offspring.
 
 use super::control::{Control, raw};
-use super::room::{FREE, Room};
+use super::room::{FREE, Place, Room};
 use super::{ExecBounds, ExecError, PATIENCE, SupervisorError};
 use cringle_proto_shim::control::{Answer, ExecEnding, Order, Report, Stream};
 use oci_spec::runtime::Process;
@@ -13,7 +13,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// How long the pipes are read after the end of the process: its offspring may have them open.
 const GRACE: Duration = Duration::from_millis(250);
@@ -27,8 +26,8 @@ pub struct ExecOutput {
     pub stderr: Vec<u8>,
     /// Exit code; 128 and the signal's number if one ended it.
     pub exit_code: i32,
-    /// The place among those who keep much.
-    _place: Option<OwnedSemaphorePermit>,
+    /// The place among those who keep much, if it needed one; to be held for as long as the output is anywhere in memory.
+    pub place: Option<Place>,
 }
 
 /// Waits until it may run, executes, reads, waits.
@@ -89,7 +88,7 @@ async fn execute(
             stdout: stdout.reader.kept,
             stderr: stderr.reader.kept,
             exit_code: super::end::outcome_of(ending).exit_code(),
-            _place: room.into_place(),
+            place: room.into_place(),
         }),
     }
 }
@@ -183,10 +182,15 @@ impl Reader {
     }
 }
 
-/// An id that no other exec of this daemon or of one before it has.
+/// An id that no other exec of this daemon or of one before it has. Not by the process id: a daemon that is the first of its
+/// PID namespace always has the same.
 pub(super) fn exec_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
+    // The state is random, so a hash of nothing is.
+    static DAEMON: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{}-{number}", std::process::id())
+    format!("{:x}-{number}", *DAEMON)
 }

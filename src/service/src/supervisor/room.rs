@@ -1,8 +1,10 @@
 //! How much output all ExecSyncs together may keep in memory, and how many of them may run.
 //!
-//! Each may keep a little of each stream for nothing. Who needs more needs a place, of which there are few, and has it until
-//! its answer is on its way. Meanwhile its process is not read and waits. Nobody can hold a place and wait for another, so
-//! the places come free; who gets none in time is refused and not cut short, for a short answer would look like a whole one.
+//! Each may keep a little of each stream for nothing. Who needs more needs a place, of which there are few. Until it has one
+//! its process is not read and waits. It keeps the place as a [`Place`] that goes with the output: whoever answers a client
+//! lets go of it when the last byte of the answer has been written to the connection, so that answers that nobody reads
+//! count too. An exec holds at most one place and waits for none while it has one. A place comes free when its client has
+//! read, or is gone; who gets none in time is refused and not cut short, for a short answer would look like a whole one.
 
 use super::ExecError;
 use std::sync::Arc;
@@ -53,8 +55,14 @@ impl ExecBounds {
 #[derive(Debug)]
 pub(super) struct Room {
     places: Arc<Semaphore>,
-    place: OnceCell<OwnedSemaphorePermit>,
+    place: OnceCell<Place>,
     waiting: AtomicUsize,
+}
+
+/// One of the places of those who keep much output. Dropped, it is free.
+#[derive(Debug)]
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Room {
@@ -67,7 +75,7 @@ impl Room {
         let placed = self.place.get_or_try_init(|| async {
             let place = Arc::clone(&self.places).acquire_owned();
             match tokio::time::timeout(PATIENCE, place).await {
-                Ok(Ok(place)) => Ok(place),
+                Ok(Ok(permit)) => Ok(Place { _permit: permit }),
                 Ok(Err(_)) | Err(_) => Err(ExecError::NoRoom),
             }
         });
@@ -82,7 +90,7 @@ impl Room {
     }
 
     /// The place, to be kept as long as what it is for.
-    pub(super) fn into_place(self) -> Option<OwnedSemaphorePermit> {
+    pub(super) fn into_place(self) -> Option<Place> {
         self.place.into_inner()
     }
 }
