@@ -1,130 +1,28 @@
-//! Execs, attachments and forwarded ports by the thousand, most of them with a client or a program that misbehaves:
+//! Execs and attachments by the thousand, most of them with a client or a program that misbehaves:
 //! afterwards daemon and shim have what they had before. `CRINGLE_LEAK_ROUNDS` multiplies how often; with it the figures are
 //! printed.
 #![expect(clippy::tests_outside_test_module, reason = "the whole file is one")]
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::ContainerConfig;
-use cringle_proto_cri::v1::{NamespaceMode, NamespaceOption};
 use cringle_tests::client::{Cri, code};
-use cringle_tests::footprint::{self, Footprint};
-use cringle_tests::request::{container, namespaces, pod, with_namespaces, with_security};
+use cringle_tests::footprint;
+use cringle_tests::leak::{Base, many, rounds, tell};
+use cringle_tests::request::{container, pod};
 use cringle_tests::session::{attachment, exec, on_terminal};
-use cringle_tests::spdy::{Frame, Last, Spdy, asked, open_pair};
+use cringle_tests::spdy::Spdy;
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
-use cringle_tests::wait::{self, until};
+use cringle_tests::wait;
 use cringle_tests::websocket::{Client, address};
-use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use futures::{StreamExt, stream};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::Code;
 
-/// How many clients there are at once.
-const TOGETHER: usize = 8;
-/// What memory may grow, in KiB, beside two of a hundred: what the heap keeps in pieces after a few hundred clients at once.
-/// It does not grow with their number, which a run with more rounds shows.
-const SLACK: u64 = 12 << 10;
 const V5: &str = "v5.channel.k8s.io";
-
-fn rounds(count: usize) -> usize {
-    let factor = std::env::var("CRINGLE_LEAK_ROUNDS").ok().and_then(|text| text.parse().ok());
-    count * factor.unwrap_or(1)
-}
-
-fn tell(what: &str) -> Result<()> {
-    if std::env::var_os("CRINGLE_LEAK_ROUNDS").is_some() {
-        writeln!(std::io::stderr(), "{what}")?;
-    }
-    Ok(())
-}
-
-/// What there was at one moment of the daemon, of one container's shim, and of the groups of its execs.
-#[derive(Debug)]
-struct Base {
-    container: String,
-    daemon: (u32, Footprint),
-    shim: (u32, Footprint),
-    groups: usize,
-}
-
-impl Base {
-    async fn take(stage: &mut Stage, container: &str) -> Result<Self> {
-        let process = u32::try_from(stage.cri.process(container).await?)?;
-        let (daemon, shim) = (stage.daemon.id()?, footprint::parent(process)?);
-        Ok(Self {
-            container: container.to_owned(),
-            daemon: (daemon, Footprint::of(daemon)?),
-            shim: (shim, Footprint::of(shim)?),
-            groups: groups(process)?,
-        })
-    }
-
-    /// The same when all that was killed has left.
-    async fn settled(stage: &mut Stage, container: &str) -> Result<Self> {
-        let mut base = Self::take(stage, container).await?;
-        until("what was killed has left", async || {
-            stage.cri.output(container, &["true"]).await?;
-            base = Self::take(stage, container).await?;
-            Ok(base.groups == 0 && base.shim.1.zombies == 0)
-        })
-        .await?;
-        Ok(base)
-    }
-
-    /// Waits until there is no more than this.
-    async fn reached_again(&self, stage: &mut Stage) -> Result<()> {
-        let mut now = None;
-        let back = until("daemon and shim have what they had", async || {
-            // Groups that could not be removed when their exec ended are removed with the next.
-            stage.cri.output(&self.container, &["true"]).await?;
-            let seen = now.insert(Self::take(stage, &self.container).await?);
-            Ok(fits(&seen.daemon.1, &self.daemon.1)
-                && fits(&seen.shim.1, &self.shim.1)
-                && seen.groups <= self.groups)
-        });
-        let back = back.await;
-        let now = now.context("it was looked at")?;
-        let told = format!(
-            "daemon: {} -> {}\nshim: {} -> {}\ngroups of execs: {} -> {}",
-            self.daemon.1, now.daemon.1, self.shim.1, now.shim.1, self.groups, now.groups
-        );
-        tell(&told)?;
-        back.context(told)
-    }
-}
-
-fn fits(now: &Footprint, before: &Footprint) -> bool {
-    now.fits(before) && now.memory <= before.memory + before.memory / 50 + SLACK
-}
-
-/// The groups of execs below the cgroup of a process, in all hierarchies.
-fn groups(process: u32) -> Result<usize> {
-    let mut count = 0;
-    for line in std::fs::read_to_string(format!("/proc/{process}/cgroup"))?.lines() {
-        let path = line.splitn(3, ':').nth(2).context("a cgroup has a path")?;
-        for hierarchy in ["", "unified"] {
-            let place: PathBuf =
-                [Path::new("/sys/fs/cgroup"), Path::new(hierarchy)].iter().collect();
-            let entries = std::fs::read_dir(place.join(path.trim_start_matches('/')));
-            let names = entries.into_iter().flatten().filter_map(|entry| entry.ok());
-            count += names
-                .filter(|entry| entry.file_name().to_string_lossy().starts_with("exec-"))
-                .count();
-        }
-    }
-    Ok(count)
-}
-
-/// Does something so often, some of it at once.
-async fn many(count: usize, work: impl AsyncFn(usize) -> Result<()>) -> Result<()> {
-    let all = stream::iter(0..count).map(|number| work(number)).buffer_unordered(TOGETHER);
-    all.try_collect().await
-}
 
 async fn with_container(stage: &mut Stage, main: &ContainerConfig) -> Result<(String, String)> {
     stage.cri.pull(BUSYBOX).await?;
@@ -335,165 +233,5 @@ fn clients_of_streams_that_break_off_leave_nothing() -> Result<()> {
         crowd(stage, &id, &server, many(rounds(4000), &work)).await?;
         base.reached_again(stage).await?;
         stage.cri.take_away(&pod).await
-    })
-}
-
-/// Pairs of streams on one connection, by what becomes of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pair {
-    /// Bytes go through, and the client ends its half.
-    Carried,
-    /// The client resets both streams at once.
-    Dropped,
-    /// Nobody listens.
-    Refused,
-    /// Bytes go through, and then the client resets.
-    Broken,
-}
-
-impl Pair {
-    fn of(number: u32) -> Self {
-        match number % 4 {
-            0 => Self::Carried,
-            1 => Self::Dropped,
-            2 => Self::Refused,
-            _ => Self::Broken,
-        }
-    }
-}
-
-/// Makes pairs on one connection and waits for what becomes of each.
-async fn forward(client: &mut Spdy, numbers: std::ops::Range<u32>) -> Result<()> {
-    // By stream: what comes to its end with what text, or what is reset when some of it came.
-    let mut expected = BTreeMap::new();
-    for number in numbers {
-        let pair = Pair::of(number);
-        let port = if pair == Pair::Refused { "8999" } else { "8000" };
-        let (error, bytes) = open_pair(client, number, port).await?;
-        let word = format!("word {number}");
-        match pair {
-            Pair::Carried => {
-                client.data(bytes, word.as_bytes(), Last::Yes).await?;
-                expected.insert(bytes, (word, String::new(), pair));
-                expected.insert(error, (String::new(), String::new(), pair));
-            }
-            Pair::Dropped => {
-                client.reset(bytes).await?;
-                client.reset(error).await?;
-            }
-            Pair::Refused => {
-                expected.insert(error, ("error forwarding port 8999".into(), String::new(), pair));
-            }
-            Pair::Broken => {
-                client.data(bytes, word.as_bytes(), Last::No).await?;
-                expected.insert(bytes, (word, String::new(), pair));
-            }
-        }
-    }
-    while !expected.is_empty() {
-        let frame = client.next().await?;
-        let Some(frame) = frame else { bail!("the connection ended before {expected:?}") };
-        let Frame::Data(stream, bytes, last) = frame else { continue };
-        let Some((wanted, got, pair)) = expected.get_mut(&stream) else { continue };
-        got.push_str(&String::from_utf8(bytes)?);
-        if *pair == Pair::Broken && got == wanted {
-            client.reset(stream).await?;
-            expected.remove(&stream);
-        } else if last == Last::Yes {
-            ensure!(got.starts_with(&*wanted), "{got:?} instead of {wanted:?}");
-            ensure!(*pair == Pair::Refused || got == wanted, "{got:?} instead of {wanted:?}");
-            expected.remove(&stream);
-        }
-    }
-    Ok(())
-}
-
-#[test]
-fn a_thousand_forwarded_connections_leave_nothing() -> Result<()> {
-    on_stage(async |stage| {
-        // The letters make its queue long enough.
-        let listen = format!("-{}", "l".repeat(64));
-        let script = format!(
-            "httpd -p 127.0.0.1:8002; httpd -p [::1]:8003; exec nc {listen} -p 8000 -e cat"
-        );
-        let main = container("main", BUSYBOX, &["sh", "-c", &script]);
-        let (pod, id) = with_container(stage, &main).await?;
-        until("the servers listen", async || {
-            let files = ["cat", "/proc/net/tcp", "/proc/net/tcp6"];
-            let seen = stage.cri.output(&id, &files).await?;
-            Ok([":1F40 ", ":1F42 ", ":1F43 "].iter().all(|port| seen.contains(port)))
-        })
-        .await?;
-        for port in [8002, 8003] {
-            let seen = asked(&mut stage.cri, &pod, port).await?;
-            ensure!(seen.starts_with("HTTP/1."), "{port}: {seen:?}");
-        }
-        let url = stage.cri.forward_url(&pod, &[]).await?;
-        let mut client = Spdy::connect(&url, "portforward.k8s.io").await?;
-        forward(&mut client, 0..100).await?;
-        let base = Base::settled(stage, &id).await?;
-        let end = 100 + u32::try_from(rounds(1000))?;
-        for number in (100..end).step_by(40) {
-            forward(&mut client, number..(number + 40).min(end)).await?;
-        }
-        for (number, port) in (end..).zip(["0", "65536", "-1"]) {
-            let (error, bytes) = open_pair(&mut client, number, port).await?;
-            for stream in [error, bytes] {
-                while client.next().await?.context("the connection ended")? != Frame::Reset(stream)
-                {
-                }
-            }
-        }
-        // The connection itself was there before.
-        base.reached_again(stage).await?;
-        drop(client);
-
-        let url = stage.cri.forward_url(&pod, &[8000]).await?;
-        let mut late = Spdy::connect(&url, "portforward.k8s.io").await?;
-        stage.cri.stop_pod(&pod).await?;
-        let (error, _) = open_pair(&mut late, 0, "8000").await?;
-        let told = loop {
-            let next = late.next().await?.context("the connection ended")?;
-            if let Frame::Data(stream, bytes, _) = next
-                && stream == error
-                && !bytes.is_empty()
-            {
-                break String::from_utf8(bytes)?;
-            }
-        };
-        ensure!(told.contains("error forwarding port 8000"), "{told}");
-        let refused = stage.cri.forward_url(&pod, &[8000]).await;
-        ensure!(refused.is_err(), "a pod that is stopped: {refused:?}");
-        stage.cri.remove_pod(&pod).await
-    })
-}
-
-#[test]
-fn a_pod_on_the_hosts_network_has_the_hosts_ports() -> Result<()> {
-    on_stage(async |stage| {
-        stage.cri.pull(BUSYBOX).await?;
-        let node = NamespaceOption { network: NamespaceMode::Node.into(), ..namespaces() };
-        let config = with_namespaces(pod("node"), node.clone());
-        let main = with_security(sleeper(), |security| security.namespace_options = Some(node));
-        let (on_node, _) = stage.cri.start_in_pod(&config, &main).await?;
-        let (apart, _) = stage.cri.start_in_pod(&pod("apart"), &sleeper()).await?;
-        // This thread is where the daemon is.
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        let port = listener.local_addr()?.port();
-        let serving = async {
-            let (mut stream, _) = listener.accept().await?;
-            stream.write_all(b"from the host").await?;
-            // As long as it asks; only then is there an end to see.
-            stream.read_to_end(&mut Vec::new()).await?;
-            anyhow::Ok(())
-        };
-        let mut cri = stage.cri.clone();
-        let (served, seen) = tokio::join!(serving, asked(&mut cri, &on_node, port));
-        served?;
-        ensure!(seen? == "from the host");
-        let seen = asked(&mut cri, &apart, port).await?;
-        ensure!(seen.contains(&format!("error forwarding port {port}")), "{seen:?}");
-        stage.cri.take_away(&on_node).await?;
-        stage.cri.take_away(&apart).await
     })
 }

@@ -14,6 +14,7 @@ pub mod daemon;
 pub mod footprint;
 pub mod image;
 pub mod inventory;
+pub mod leak;
 pub mod limit;
 pub mod registry;
 pub mod request;

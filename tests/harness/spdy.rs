@@ -6,7 +6,7 @@ use crate::wait;
 use crate::websocket::address;
 use anyhow::{Context, Result, ensure};
 use bytes::{Buf, BufMut, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 const CONTROL: u32 = 0x8003_0000;
@@ -41,8 +41,8 @@ pub enum Frame {
 
 /// A connection.
 #[derive(Debug)]
-pub struct Spdy {
-    stream: TcpStream,
+pub struct Spdy<S = TcpStream> {
+    stream: S,
     input: BytesMut,
     begun: bool,
 }
@@ -64,12 +64,20 @@ impl Spdy {
         }
         let answer = String::from_utf8(answer)?;
         ensure!(answer.starts_with("HTTP/1.1 101 ") && answer.contains(protocol), "{answer}");
-        Ok(Self { stream, input: BytesMut::new(), begun: false })
+        Ok(Self::over(stream))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Spdy<S> {
+    /// Speaks on a stream where SPDY was agreed on.
+    #[must_use]
+    pub fn over(stream: S) -> Self {
+        Self { stream, input: BytesMut::new(), begun: false }
     }
 
     /// The bare connection.
     #[must_use]
-    pub fn into_inner(self) -> TcpStream {
+    pub fn into_inner(self) -> S {
         self.stream
     }
 
@@ -159,7 +167,11 @@ impl Spdy {
 }
 
 /// Opens both streams of a forwarded connection: the one for an error, and the one for its bytes.
-pub async fn open_pair(client: &mut Spdy, number: u32, port: &str) -> Result<(u32, u32)> {
+pub async fn open_pair<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &mut Spdy<S>,
+    number: u32,
+    port: &str,
+) -> Result<(u32, u32)> {
     let (error, bytes) = (4 * number + 1, 4 * number + 3);
     let request = number.to_string();
     for (stream, kind) in [(error, "error"), (bytes, "data")] {

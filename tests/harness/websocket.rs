@@ -4,7 +4,7 @@ use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
 use futures::{SinkExt, StreamExt};
 use std::collections::BTreeMap;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -79,6 +79,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Some(Err(error)) => bail!("the connection broke: {error}"),
         }
     }
+}
+
+/// A stream of bytes in the messages of a WebSocket: what one end of a pipe gets, the other end's connection carries. Dropped,
+/// the connection is.
+pub async fn tunnel(url: &str, protocol: &str) -> Result<DuplexStream> {
+    let Client { socket, got: _ } = Client::connect(url, protocol).await?;
+    let (near, far) = tokio::io::duplex(64 << 10);
+    tokio::spawn(async move {
+        let (mut reader, mut writer) = tokio::io::split(far);
+        let (mut sink, mut stream) = socket.split();
+        let sending = async {
+            let mut piece = vec![0; 16 << 10];
+            while let Ok(length @ 1..) = reader.read(&mut piece).await {
+                let message = Bytes::copy_from_slice(&piece[..length]);
+                if sink.send(Message::Binary(message)).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let receiving = async {
+            while let Some(Ok(message)) = stream.next().await {
+                let Message::Binary(bytes) = message else { continue };
+                if writer.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Either side may leave; the test sees the end of the stream.
+        tokio::select! {
+            () = sending => {}
+            () = receiving => {}
+        }
+    });
+    Ok(near)
 }
 
 /// Address and port of a URL.

@@ -87,6 +87,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let metrics = prometheus::start(&settings.metrics.address, source).await?;
     let every = settings.metrics.layer_interval.duration();
     let layers = tokio::spawn(Arc::clone(&service).watch_layers(every));
+    let memory = tokio::spawn(cringle_service::memory::keep_small());
     let services = Services {
         runtime: RuntimeRpc::new(
             Arc::clone(&service),
@@ -112,6 +113,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     streaming.shut_down().await;
     drop(metrics);
     layers.abort();
+    memory.abort();
     finish_deletions(&images).await;
     // Gone while the instance is still ours; a next daemon would replace it anyway.
     if let Err(error) = std::fs::remove_file(socket) {

@@ -98,6 +98,30 @@ mod tests {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Bytes in memory that no file has.
+    fn own() -> usize {
+        let text = fs::read_to_string("/proc/self/status").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
+    }
+
+    #[test]
+    fn free_blocks_between_others_go_back_to_the_kernel() {
+        const BLOCK: usize = 32 << 10;
+        let mut blocks: Vec<Vec<u8>> = (0..1024).map(|_| black_box(vec![1; BLOCK])).collect();
+        let full = own();
+        // Every eighth stays, so that none of the free memory is at the end of the heap.
+        let mut number = 0;
+        blocks.retain(|_| {
+            number += 1;
+            number % 8 == 0
+        });
+        give_back().unwrap();
+        let (left, less) = (own(), 1024 * 3 / 4 * BLOCK);
+        assert!(left + less < full, "{full} bytes became {left}");
+        assert!(blocks.iter().flatten().all(|&byte| byte == 1));
+    }
+
     #[inline(never)]
     fn dig(depth: usize) -> usize {
         let block = black_box([depth; 512]);

@@ -23,6 +23,7 @@ pub mod clock;
 pub mod detached;
 pub mod error;
 pub mod index;
+pub mod memory;
 pub mod progress;
 
 pub mod container;
