@@ -83,10 +83,14 @@ pub fn listen(directory: BorrowedFd<'_>, name: &str, kind: Kind) -> Result<Owned
     }
     rustix::net::bind(&socket, &address(directory, name)?)
         .map_err(|errno| SystemError::new("bind", quoted(name), errno))?;
-    rustix::net::listen(&socket, 64)
+    rustix::net::listen(&socket, BACKLOG)
         .map_err(|errno| SystemError::new("listen", quoted(name), errno))?;
     Ok(socket)
 }
+
+/// How many may wait to be accepted: who connects without waiting is refused when there are more, and a shim has hundreds
+/// of clients at once. The kernel cuts it to `net.core.somaxconn`, whose default is the same.
+const BACKLOG: i32 = 4096;
 
 /// A connection to the socket named `name` in `directory`.
 ///
