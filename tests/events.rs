@@ -3,13 +3,15 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use cringle_proto_cri::v1::{
-    ContainerEventResponse, ContainerEventType, ContainerState, GetEventsRequest, PodSandboxState,
-    PodSandboxStatusRequest, PodSandboxStatusResponse, StatusRequest,
+    ContainerEventResponse, ContainerEventType, ContainerState, GetEventsRequest, PodSandboxConfig,
+    PodSandboxState, PodSandboxStatusRequest, PodSandboxStatusResponse, StatusRequest,
 };
+use cringle_tests::client::Cri;
 use cringle_tests::request::{container, pod, with_memory};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait;
 use futures::future::join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::BTreeMap;
 use tokio::time::timeout;
 use tonic::{Code, Streaming};
@@ -215,6 +217,55 @@ fn many_pods_at_once_are_told_to_every_subscriber_alike_and_nothing_is_lost() ->
         }
         ensure!(stories[0] == stories[1] && stories[1] == stories[2], "{stories:?}");
         Ok(())
+    })
+}
+
+/// Makes containers and removes them; two events each.
+async fn churn(stage: &Stage, pod: (&str, &PodSandboxConfig), count: usize) -> Result<()> {
+    let made = stream::iter(0..count).map(async |number| {
+        let mut cri = stage.cri.clone();
+        let config = container(&format!("one{number}"), BUSYBOX, &["true"]);
+        let id = cri.create(pod, &config).await?;
+        cri.remove(&id).await
+    });
+    made.buffer_unordered(8).try_collect().await
+}
+
+#[test]
+fn a_reader_that_stands_still_is_cut_off_with_an_error_and_the_others_get_everything() -> Result<()>
+{
+    // More than may wait for a reader, and with statuses so large that the connection takes few of them.
+    const PAIRS: usize = 1200;
+    on_stage(async |stage| {
+        stage.cri.pull(BUSYBOX).await?;
+        let mut config = pod("slow");
+        config.annotations.insert("long".to_owned(), "x".repeat(16 << 10));
+        let pod_id = stage.cri.run_pod(&config).await?;
+        let mut slow = Cri::connect(&stage.daemon.socket()).await?;
+        let mut slow = slow.runtime.get_container_events(GetEventsRequest {}).await?.into_inner();
+        let mut quick = subscribe(stage).await?;
+        let reading = async {
+            let mut last = 0;
+            for _ in 0..2 * PAIRS {
+                let event = next(&mut quick).await?;
+                ensure!(event.created_at > last, "out of order: {event:?}");
+                last = event.created_at;
+            }
+            Ok(())
+        };
+        tokio::try_join!(churn(stage, (&pod_id, &config), PAIRS), reading)?;
+        let mut got = 0;
+        let refused = loop {
+            match timeout(wait::DEADLINE, slow.message()).await.context("the stream ends")? {
+                Ok(event) => ensure!(event.is_some(), "it ended as if nothing were lost"),
+                Err(status) => break status,
+            }
+            got += 1;
+        };
+        ensure!(refused.code() == Code::ResourceExhausted && got < 2 * PAIRS, "{refused:?}");
+        stage.cri.stop_pod(&pod_id).await?;
+        ensure!(next(&mut quick).await?.container_id == pod_id, "the others go on");
+        stage.cri.remove_pod(&pod_id).await
     })
 }
 

@@ -15,8 +15,8 @@ use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tonic::Code;
 
 const MEBIBYTE: u64 = 1 << 20;
@@ -403,9 +403,34 @@ fn prometheus_can_read_all_of_it() -> Result<()> {
     })
 }
 
+#[test]
+fn prometheus_can_read_it_at_an_address_and_only_there() -> Result<()> {
+    on_stage(async |stage| {
+        // The stage has a network of its own, in which every port is free.
+        let settings = stage.directory().join("cringle.toml");
+        let text = std::fs::read_to_string(&settings)?;
+        let socket = format!("unix://{}", stage.daemon.metrics().display());
+        ensure!(text.contains(&socket), "{text}");
+        let text = text.replace(&socket, "127.0.0.1:9090");
+        std::io::Write::write_all(&mut std::fs::File::create(&settings)?, text.as_bytes())?;
+        stage.daemon.stop().await?;
+        stage.start_again().await?;
+        ensure!(UnixStream::connect(stage.daemon.metrics()).await.is_err(), "the socket is served");
+        let answer = ask(TcpStream::connect("127.0.0.1:9090").await?, "/metrics").await?;
+        ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        ensure!(answer.contains("\ncringle_shims 0\n"), "{answer}");
+        let refused = TcpStream::connect("127.0.0.2:9090").await;
+        ensure!(refused.is_err(), "another address is served");
+        Ok(())
+    })
+}
+
 /// What a server on a Unix socket answers.
 async fn get(socket: &Path, path: &str) -> Result<String> {
-    let mut stream = UnixStream::connect(socket).await?;
+    ask(UnixStream::connect(socket).await?, path).await
+}
+
+async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Result<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = String::new();

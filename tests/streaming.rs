@@ -2,7 +2,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole file is one")]
 
 use anyhow::{Context, Result, ensure};
-use cringle_proto_cri::v1::{AttachRequest, ContainerConfig, ExecRequest};
+use cringle_proto_cri::v1::{AttachRequest, ContainerConfig, ExecRequest, KeyValue};
 use cringle_tests::client::code;
 use cringle_tests::request::{container, pod};
 use cringle_tests::session::{attachment, exec, on_terminal};
@@ -37,6 +37,42 @@ async fn plain(url: &str, method: &str) -> Result<String> {
 async fn running(stage: &mut Stage, id: &str, word: &str) -> Result<usize> {
     let seen = stage.cri.output(id, &["ps", "-o", "args"]).await?;
     Ok(seen.lines().filter(|line| line.contains(word)).count())
+}
+
+#[test]
+fn programs_on_a_terminal_are_told_its_kind_unless_the_container_says_it() -> Result<()> {
+    on_stage(async |stage| {
+        stage.cri.pull(BUSYBOX).await?;
+        let own = KeyValue { key: "TERM".to_owned(), value: b"dumb".to_vec() };
+        let kind = ["sh", "-c", "echo kind=$TERM."];
+        for (tty, envs, of_first, of_exec) in [
+            (true, vec![], "kind=xterm.", "kind=xterm."),
+            (false, vec![], "kind=.", "kind=xterm."),
+            (true, vec![own.clone()], "kind=dumb.", "kind=dumb."),
+            (false, vec![own], "kind=dumb.", "kind=dumb."),
+        ] {
+            let script = ["sh", "-c", "read line; echo kind=$TERM.; sleep 600"];
+            let main =
+                ContainerConfig { tty, envs, stdin: true, ..container("main", BUSYBOX, &script) };
+            let (pod, id) = stage.cri.start_in_pod(&pod("terminal"), &main).await?;
+            let request = AttachRequest { tty, stderr: !tty, ..attachment(&id) };
+            let url = stage.cri.attach_url(request).await?;
+            let mut attached = Client::connect(&url, "v5.channel.k8s.io").await?;
+            attached.send(0, b"\n").await?;
+            attached.expect(1, of_first).await?;
+            let url = stage.cri.exec_url(on_terminal(&id, &kind)).await?;
+            let mut executed = Client::connect(&url, "v5.channel.k8s.io").await?;
+            executed.finish().await?;
+            ensure!(executed.text(1) == format!("{of_exec}\r\n"), "{:?}", executed.got);
+            // Without a terminal nothing is added.
+            let url = stage.cri.exec_url(exec(&id, &kind)).await?;
+            let mut executed = Client::connect(&url, "v5.channel.k8s.io").await?;
+            executed.finish().await?;
+            ensure!(executed.text(1) == format!("{of_first}\n"), "{:?}", executed.got);
+            stage.cri.take_away(&pod).await?;
+        }
+        Ok(())
+    })
 }
 
 #[test]
