@@ -66,9 +66,6 @@ pub(crate) enum Encoding {
     Base64,
 }
 
-/// Ports of one request: two channels each, and in base64 a channel's number is one character.
-const MOST_PORTS: usize = 64;
-
 const PROTOCOLS: HeaderName = HeaderName::from_static("x-stream-protocol-version");
 const ACCEPTED: HeaderName = HeaderName::from_static("x-accepted-stream-protocol-versions");
 const SPDY: &str = "SPDY/3.1";
@@ -110,24 +107,31 @@ pub(crate) fn remote_command(head: &Parts) -> Result<Agreed<RemoteCommand>, Box<
     Ok(Agreed { protocol: RemoteCommand::Spdy(agreed.protocol), answer: agreed.answer })
 }
 
-/// How this client speaks forwarded connections.
+/// How this client speaks forwarded connections, and of which ports: the ones that the URL was made for, or if it was made
+/// for none and the client needs to name them beforehand, those that it names.
 ///
 /// # Errors
 /// The answer that says why it is not served.
-pub(crate) fn port_forward(head: &Parts) -> Result<Agreed<PortForward>, Box<Answer>> {
-    if asks_for(&head.headers, "websocket") {
-        return websocket(head, &WEBSOCKET_FORWARDS, PortForward::WebSocket(Encoding::Binary));
+pub(crate) fn port_forward(
+    head: &Parts,
+    asked: Vec<u16>,
+) -> Result<Agreed<(PortForward, Vec<u16>)>, Box<Answer>> {
+    if !asks_for(&head.headers, "websocket") {
+        let agreed = spdy(head, &SPDY_FORWARDS, ())?;
+        return Ok(Agreed { protocol: (PortForward::Spdy, asked), answer: agreed.answer });
     }
-    let agreed = spdy(head, &SPDY_FORWARDS, ())?;
-    Ok(Agreed { protocol: PortForward::Spdy, answer: agreed.answer })
+    let unnamed = PortForward::WebSocket(Encoding::Binary);
+    let Agreed { protocol, answer } = websocket(head, &WEBSOCKET_FORWARDS, unnamed)?;
+    let ports = match protocol {
+        PortForward::WebSocket(encoding) => ports(encoding, asked, &head.uri)?,
+        PortForward::Spdy | PortForward::Tunnel => asked,
+    };
+    Ok(Agreed { protocol: (protocol, ports), answer })
 }
 
 /// The ports that are forwarded over channels: those of the request for the URL, or else those that the URL's query names.
-///
-/// # Errors
-/// The answer that says what is wrong with them.
-pub(crate) fn ports(asked: &[u16], uri: &Uri) -> Result<Vec<u16>, Box<Answer>> {
-    let mut ports = asked.to_vec();
+fn ports(encoding: Encoding, asked: Vec<u16>, uri: &Uri) -> Result<Vec<u16>, Box<Answer>> {
+    let mut ports = asked;
     if ports.is_empty() {
         let named = uri.query().unwrap_or_default().split('&');
         let named = named.filter_map(|pair| pair.strip_prefix("port="));
@@ -136,10 +140,20 @@ pub(crate) fn ports(asked: &[u16], uri: &Uri) -> Result<Vec<u16>, Box<Answer>> {
             ports.push(port.ok_or_else(|| refused("a port is not between 1 and 65535"))?);
         }
     }
-    if ports.is_empty() || ports.len() > MOST_PORTS {
-        return Err(refused("between 1 and 64 ports can be forwarded over channels"));
+    let most = most_ports(encoding);
+    if ports.is_empty() || ports.len() > most {
+        let reason = format!("between 1 and {most} ports can be forwarded over such channels");
+        return Err(refused(&reason));
     }
     Ok(ports)
+}
+
+/// Ports of one request. Each has two channels, and in base64 a channel's number is one ASCII character, from "0" on.
+fn most_ports(encoding: Encoding) -> usize {
+    match encoding {
+        Encoding::Binary => 64,
+        Encoding::Base64 => 40,
+    }
 }
 
 /// An answer that is a line of text, and the last on its connection.

@@ -27,6 +27,10 @@ fn websocket_head(protocols: &[&str]) -> Parts {
     head("GET", &headers)
 }
 
+fn forwarded(head: &Parts) -> PortForward {
+    port_forward(head, vec![80]).unwrap().protocol.0
+}
+
 fn value<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers().get(name).map(|value| value.to_str().unwrap())
 }
@@ -60,7 +64,7 @@ fn a_client_that_names_no_protocol_is_an_old_one() {
     let agreed = remote_command(&websocket_head(&[])).unwrap();
     assert_eq!(agreed.protocol, RemoteCommand::WebSocket(Version::V1, Encoding::Binary));
     assert_eq!(value(&agreed.answer, "sec-websocket-protocol"), None);
-    assert_eq!(port_forward(&spdy_head(&[])).unwrap().protocol, PortForward::Spdy);
+    assert_eq!(forwarded(&spdy_head(&[])), PortForward::Spdy);
 }
 
 #[test]
@@ -71,7 +75,7 @@ fn a_client_without_a_common_protocol_is_told_what_there_is() {
     let accepted: Vec<_> = accepted.iter().map(|value| value.to_str().unwrap()).collect();
     let all = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
     assert_eq!(accepted, all);
-    let refused = port_forward(&websocket_head(&["v5.channel.k8s.io"])).unwrap_err();
+    let refused = port_forward(&websocket_head(&["v5.channel.k8s.io"]), vec![80]).unwrap_err();
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
 }
 
@@ -101,7 +105,7 @@ fn ports_are_forwarded_in_three_ways() {
         (websocket_head(&["v4.channel.k8s.io"]), PortForward::WebSocket(Encoding::Binary)),
         (websocket_head(&["v4.base64.channel.k8s.io"]), PortForward::WebSocket(Encoding::Base64)),
     ] {
-        assert_eq!(port_forward(&head).unwrap().protocol, protocol);
+        assert_eq!(forwarded(&head), protocol);
     }
 }
 
@@ -129,15 +133,31 @@ fn what_is_no_upgrade_is_refused() {
 
 #[test]
 fn ports_for_channels_are_those_of_the_request_or_of_the_query() {
-    let uri = |text: &'static str| Uri::from_static(text);
-    assert_eq!(ports(&[80, 81], &uri("/portforward/x?port=9")).unwrap(), [80, 81]);
-    assert_eq!(ports(&[], &uri("/portforward/x?a=b&port=9,10&port=11")).unwrap(), [9, 10, 11]);
+    let named = |asked: &[u16], uri: &'static str| {
+        let mut head = websocket_head(&["v4.channel.k8s.io"]);
+        head.uri = Uri::from_static(uri);
+        port_forward(&head, asked.to_vec()).map(|agreed| agreed.protocol.1)
+    };
+    assert_eq!(named(&[80, 81], "/portforward/x?port=9").unwrap(), [80, 81]);
+    assert_eq!(named(&[], "/portforward/x?a=b&port=9,10&port=11").unwrap(), [9, 10, 11]);
     for wrong in ["/x", "/x?port=", "/x?port=0", "/x?port=65536", "/x?port=-1", "/x?port=1,x"] {
-        assert_eq!(
-            ports(&[], &uri(wrong)).unwrap_err().status(),
-            StatusCode::BAD_REQUEST,
-            "{wrong}"
-        );
+        let refused = named(&[], wrong).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{wrong}");
     }
-    ports(&[1; 65], &uri("/x")).unwrap_err();
+    // Where ports are named later, a URL may be for any.
+    for head in
+        [spdy_head(&["portforward.k8s.io"]), websocket_head(&["SPDY/3.1+portforward.k8s.io"])]
+    {
+        assert!(port_forward(&head, vec![]).unwrap().protocol.1.is_empty());
+    }
+}
+
+#[test]
+fn there_are_as_many_ports_as_channels_have_numbers() {
+    for (protocol, most) in [("v4.channel.k8s.io", 64), ("v4.base64.channel.k8s.io", 40)] {
+        let head = websocket_head(&[protocol]);
+        assert_eq!(port_forward(&head, vec![80; most]).unwrap().protocol.1.len(), most);
+        let refused = port_forward(&head, vec![80; most + 1]).unwrap_err();
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{protocol}");
+    }
 }

@@ -153,11 +153,8 @@ impl Connection {
                 Ok(Agreed { protocol: Planned::Attach(attach, protocol), answer })
             }
             Waiting::PortForward(pod, ports) => {
-                let Agreed { protocol, answer } = negotiate::port_forward(head)?;
-                let ports = match protocol {
-                    PortForward::WebSocket(_) => negotiate::ports(&ports, &head.uri)?,
-                    PortForward::Spdy | PortForward::Tunnel => ports,
-                };
+                let Agreed { protocol, answer } = negotiate::port_forward(head, ports)?;
+                let (protocol, ports) = protocol;
                 Ok(Agreed { protocol: Planned::PortForward(pod, ports, protocol), answer })
             }
         }
