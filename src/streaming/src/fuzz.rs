@@ -1,7 +1,9 @@
-//! Bytes from a client that means no good, against what is not reached from outside the crate: heads of requests and
-//! WebSocket messages. The seeds are fixed; `CRINGLE_FUZZ_SECONDS` says how long both take, and 2 is the default.
+//! Bytes from a client that means no good: heads of requests, WebSocket messages, SPDY frames. The seeds are fixed;
+//! `CRINGLE_FUZZ_SECONDS` says how long each test takes, and 1 is the default.
 
-use crate::negotiate::{self, Encoding};
+mod frames;
+
+use crate::negotiate::{self, Agreed, Encoding};
 use crate::websocket::{Framing, HalfClose, WebSocket};
 use http_body_util::Full;
 use hyper::server::conn::http1;
@@ -12,9 +14,11 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
 
 /// What heads are made of, in any order.
-const WORDS: [&str; 20] = [
-    "GET /exec/x?port=80&port=&port=99999 HTTP/1.1\r\n",
+const WORDS: [&str; 22] = [
+    "GET /exec/x HTTP/1.1\r\n",
     "POST /portforward/x HTTP/1.1\r\n",
+    "GET /portforward/x?port=80,81&a=b&port=8080 HTTP/1.1\r\n",
+    "GET /portforward/x?port=80&port=&port=99999 HTTP/1.1\r\n",
     "Connection: keep-alive, Upgrade\r\n",
     "Upgrade: SPDY/3.1\r\n",
     "Upgrade: websocket\r\n",
@@ -22,7 +26,7 @@ const WORDS: [&str; 20] = [
     "Sec-WebSocket-Version: 8\r\n",
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
     "Sec-WebSocket-Protocol: v5.channel.k8s.io, v4.base64.channel.k8s.io\r\n",
-    "Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io\r\n",
+    "Sec-WebSocket-Protocol: SPDY/3.1+portforward.k8s.io, v4.channel.k8s.io\r\n",
     "X-Stream-Protocol-Version: v4.channel.k8s.io\r\n",
     "X-Stream-Protocol-Version: portforward.k8s.io\r\n",
     "X-Stream-Protocol-Version: ,,\u{fffd},\r\n",
@@ -65,25 +69,25 @@ impl Dice {
 
 fn time() -> Duration {
     let seconds = std::env::var("CRINGLE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(2)) / 2
+    Duration::from_secs(seconds.unwrap_or(1))
 }
 
 /// The answer to a head, as the server gives it but for the token.
 fn answer(head: &http::request::Parts) -> negotiate::Answer {
-    if let Ok(agreed) = negotiate::remote_command(head) {
-        return agreed.answer;
-    }
-    if let Err(refused) = negotiate::ports(&[80], &head.uri) {
-        return *refused;
-    }
-    negotiate::port_forward(head).map_or_else(|refused| *refused, |agreed| agreed.answer)
+    let answered = if head.uri.path().starts_with("/portforward/") {
+        let agreed = negotiate::port_forward(head, Vec::new());
+        agreed.map(|Agreed { protocol: _, answer }| answer)
+    } else {
+        negotiate::remote_command(head).map(|Agreed { protocol: _, answer }| answer)
+    };
+    answered.unwrap_or_else(|refused| *refused)
 }
 
 #[tokio::test]
 async fn no_bytes_make_the_negotiation_panic() {
     let (begin, mut dice, mut answered) = (Instant::now(), Dice(0xbad), 0);
     while begin.elapsed() < time() {
-        let first = WORDS[dice.roll(2)];
+        let first = WORDS[dice.roll(4)];
         let mut bytes: Vec<u8> = first.bytes().collect();
         for _ in 0..dice.roll(12) {
             bytes.extend(WORDS[dice.roll(WORDS.len())].bytes());
@@ -131,7 +135,7 @@ async fn no_bytes_make_the_channels_panic_or_stay() {
             Framing::Channels(Encoding::Base64, HalfClose::Unspoken),
         ][dice.roll(3)];
         let (mut near, far) = duplex(4096);
-        let (mut socket, channels) = WebSocket::open(far, framing, 3, None).await;
+        let (socket, channels) = WebSocket::open(far, framing, 3, None).await;
         let readers: Vec<_> = channels
             .into_iter()
             .map(|mut channel| {
@@ -149,7 +153,7 @@ async fn no_bytes_make_the_channels_panic_or_stay() {
         drop(near.shutdown().await);
         let mut told = Vec::new();
         drop(near.read_to_end(&mut told).await);
-        tokio::time::timeout(Duration::from_secs(10), socket.ended()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), socket.joined()).await.unwrap().unwrap();
         for reader in readers {
             reader.await.unwrap();
         }

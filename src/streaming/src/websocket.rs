@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -131,6 +131,12 @@ impl WebSocket {
         // A panic of the task ends the connection just so, and is shown where panics are.
         drop((&mut self.task).await);
     }
+
+    /// The same for who wants to know of a panic.
+    #[cfg(test)]
+    pub(crate) async fn joined(mut self) -> Result<(), tokio::task::JoinError> {
+        (&mut self.task).await
+    }
 }
 
 impl Drop for WebSocket {
@@ -140,12 +146,12 @@ impl Drop for WebSocket {
 }
 
 /// When bytes or pings were last seen.
-#[derive(Debug, Clone)]
-struct Activity(Arc<Mutex<Instant>>);
+#[derive(Debug)]
+struct Activity(Mutex<Instant>);
 
 impl Activity {
     fn begin() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Mutex::new(Instant::now()))
     }
 
     fn seen(&self) {
