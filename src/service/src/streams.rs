@@ -118,11 +118,6 @@ impl Session {
         cringle_kernel::terminal::resize(terminal, size)
             .map_err(|source| ServiceError::kernel("resize a terminal", source))
     }
-
-    /// Lets go of the input, if it is still here.
-    pub fn close_input(&mut self) {
-        drop(self.input.take());
-    }
 }
 
 impl Streams {

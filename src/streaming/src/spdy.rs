@@ -81,6 +81,18 @@ pub enum Ending {
 }
 
 impl Ending {
+    /// Tells the log of an end that somebody may wonder about.
+    pub(crate) fn tell(&self) {
+        match self {
+            Self::Closed | Self::Left => {}
+            Self::Idle => tracing::debug!("a streaming connection was idle for too long"),
+            Self::Failed(error) => {
+                let error = cringle_service::error::chain(error);
+                tracing::debug!(error, "a streaming connection broke");
+            }
+        }
+    }
+
     /// The status of the farewell; none for a peer that is not there to read it.
     fn farewell(&self) -> Option<u32> {
         match self {

@@ -2,7 +2,7 @@
 //! number of a request. Clients from before there were such numbers make the two one after the other, the error's first.
 
 use super::Connect;
-use crate::spdy::{Connection, Ending, Headers, Incoming, Settings, Stream};
+use crate::spdy::{Connection, Headers, Incoming, Settings, Stream};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,14 +38,7 @@ where
         }
     }
     forwarding.shutdown().await;
-    match connection.close().await {
-        Ending::Closed | Ending::Left => {}
-        Ending::Idle => tracing::debug!("a streaming connection was idle for too long"),
-        Ending::Failed(error) => {
-            let error = cringle_service::error::chain(&error);
-            tracing::debug!(error, "a streaming connection broke");
-        }
-    }
+    connection.close().await.tell();
 }
 
 /// Both streams of a connection.

@@ -3,7 +3,7 @@
 use super::{Client, Opening, Reader, Shape, Status, Writer, end, run};
 use crate::StreamingSettings;
 use crate::negotiate::Version;
-use crate::spdy::{Connection, Ending, Headers, Incoming, Settings, Stream};
+use crate::spdy::{Connection, Headers, Incoming, Settings, Stream};
 use cringle_domain::spec::Terminal;
 use cringle_service::streams::Wanted;
 use std::time::Duration;
@@ -41,14 +41,7 @@ pub(crate) async fn serve<I, O>(
         Err(NotMade::Left) => return tracing::debug!("a streaming client left"),
         Err(NotMade::TooSlow(made)) => made.complain().await,
     }
-    match connection.close().await {
-        Ending::Closed | Ending::Left => {}
-        Ending::Idle => tracing::debug!("a streaming connection was idle for too long"),
-        Ending::Failed(error) => {
-            let error = cringle_service::error::chain(&error);
-            tracing::debug!(error, "a streaming connection broke");
-        }
-    }
+    connection.close().await.tell();
 }
 
 /// The streams that a client has made so far.

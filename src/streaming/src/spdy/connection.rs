@@ -173,7 +173,6 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Driver<Io> {
         context: &mut Context<'_>,
     ) -> Poll<Result<Option<Ending>, ConnectionError>> {
         if self.output.is_empty() {
-            self.output.clear();
             let mut state = self.shared.state();
             state.set_driver(context.waker());
             state.fill(&mut self.output);

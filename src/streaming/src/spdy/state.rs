@@ -322,14 +322,6 @@ impl State {
         wake(&mut self.driver);
     }
 
-    /// Ends a stream for both sides at once.
-    pub(super) fn reset(&mut self, stream: u32) {
-        if self.slots.get(&stream).is_some_and(|slot| slot.remote != Remote::Reset) {
-            self.put_reset(stream, Status::Cancel);
-            self.cut(stream);
-        }
-    }
-
     fn remove(&mut self, stream: u32) {
         self.discard(stream);
         self.slots.remove(&stream);

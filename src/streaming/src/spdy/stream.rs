@@ -57,11 +57,6 @@ impl Stream {
     pub fn id(&self) -> u32 {
         self.id
     }
-
-    /// Ends the stream at once; what was written and not sent is lost.
-    pub fn reset(self) {
-        self.shared.state().reset(self.id);
-    }
 }
 
 impl fmt::Debug for Stream {

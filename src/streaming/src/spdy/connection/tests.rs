@@ -60,7 +60,7 @@ async fn a_stream_that_is_not_taken_is_reset() {
     client.open(3, "strange").await;
     drop(connection.accept().await.unwrap());
     assert_eq!(client.next().await, reset(3, Status::Cancel));
-    opened(&mut connection, &mut client, 5).await.reset();
+    drop(opened(&mut connection, &mut client, 5).await);
     assert_eq!(client.next().await, reset(5, Status::Cancel));
 }
 
