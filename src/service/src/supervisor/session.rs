@@ -80,8 +80,9 @@ pub(super) async fn open_exec(
     streams: Streams,
 ) -> Result<Opened, ExecError> {
     let on_terminal = process.terminal().unwrap_or(false);
+    let terminal = if on_terminal { Presence::Present } else { Presence::Absent };
     let (mut passed, mut ours) = (Passed::default(), Ours::default());
-    if !on_terminal {
+    if terminal == Presence::Absent {
         ours.input = passed.readable(Stream::Input, streams.input)?;
         ours.output = passed.writable(Stream::Output, streams.output)?;
         ours.error = passed.writable(Stream::Error, streams.error)?;
@@ -94,22 +95,32 @@ pub(super) async fn open_exec(
     };
     let mut control = Control::connect(bundle)?;
     let (answer, descriptors) = passed.ask(&mut control, order, "exec").await?;
-    let mut descriptors = descriptors.into_iter();
-    let terminal = match answer {
-        Answer::Started { terminal: Presence::Absent, .. } if !on_terminal => None,
-        Answer::Started { terminal: Presence::Present, .. } => descriptors.next(),
-        Answer::Started { .. }
-        | Answer::Hello { .. }
-        | Answer::Done
-        | Answer::State(_)
-        | Answer::Attached { .. } => None,
-    };
-    if on_terminal {
-        let master = terminal.ok_or(SupervisorError::Nonsense { order: "exec" })?;
+    if let Some(master) = terminal_of(&answer, descriptors, terminal)? {
         ours.take_terminal(master, streams.input)?;
         ours.output = ours.terminal.as_ref().map(copy).transpose()?;
     }
     Ok(ours.opened(control))
+}
+
+/// The master of the terminal that an exec got, if it was to get one.
+fn terminal_of(
+    answer: &Answer,
+    descriptors: Vec<OwnedFd>,
+    wanted: Presence,
+) -> Result<Option<OwnedFd>, SupervisorError> {
+    let presence = match answer {
+        Answer::Started { terminal, .. } => *terminal,
+        Answer::Hello { .. } | Answer::Done | Answer::State(_) | Answer::Attached { .. } => {
+            return Err(SupervisorError::Nonsense { order: "exec" });
+        }
+    };
+    match (wanted, presence, descriptors.into_iter().next()) {
+        (Presence::Absent, Presence::Absent, None) => Ok(None),
+        (Presence::Present, Presence::Present, Some(master)) => Ok(Some(master)),
+        (Presence::Absent | Presence::Present, _, _) => {
+            Err(SupervisorError::Nonsense { order: "exec" })
+        }
+    }
 }
 
 /// Attaches to the container's first process.
@@ -243,4 +254,31 @@ fn copy(descriptor: &OwnedFd) -> Result<OwnedFd, SupervisorError> {
 fn without_waiting(descriptor: &OwnedFd) -> Result<(), SupervisorError> {
     rustix::io::ioctl_fionbio(descriptor, true)
         .map_err(|errno| SupervisorError::Streams(errno.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_for_is_taken_for_an_execs_beginning() {
+        use Presence::{Absent, Present};
+        let started = |terminal| Answer::Started { pid: 7, terminal };
+        for (answer, descriptors, wanted, taken) in [
+            (started(Absent), 0, Absent, Some(0)),
+            (started(Present), 1, Present, Some(1)),
+            (started(Present), 0, Present, None),
+            (started(Absent), 0, Present, None),
+            (started(Absent), 1, Absent, None),
+            (started(Present), 1, Absent, None),
+            (Answer::Done, 0, Absent, None),
+            (Answer::Hello { version: 1, pid: 7 }, 0, Absent, None),
+            (Answer::Attached { input: Absent, terminal: Present }, 1, Present, None),
+        ] {
+            let passed = (0..descriptors).map(|_| std::fs::File::open("/dev/null").unwrap().into());
+            let found = terminal_of(&answer, passed.collect(), wanted);
+            let found = found.ok().map(|terminal| usize::from(terminal.is_some()));
+            assert_eq!(found, taken, "{answer:?} with {descriptors}, wanted: {wanted:?}");
+        }
+    }
 }
