@@ -1,8 +1,8 @@
 //! What containers wrote to their root file systems.
 //!
 //! Each file must be looked at, on a disk that may hang: one task does that for all containers, one after the other, and
-//! nobody waits for it. A container with many files is looked at less often, so that this never takes more than a small
-//! share of one CPU.
+//! nobody waits for it. A container with many files is looked at less often, and after each round it rests for several
+//! times as long as that took, so that all of it takes a tenth of one CPU at most.
 
 use super::gauge::Gauge;
 use crate::Service;
@@ -12,11 +12,14 @@ use cringle_domain::snapshot::SnapshotKey;
 use cringle_domain::time::Timestamp;
 use cringle_image::SnapshotUsage;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// A look that took so long is repeated no sooner than after so many times as long.
+/// A container is looked at again no sooner than after so many times as long as its last look took.
 const REST: u32 = 50;
+
+/// The next round begins no sooner than after so many times as long as the last one took.
+const ROUND_REST: u32 = 9;
 
 /// What a container wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,8 @@ pub struct LayerUsage {
     pub bytes: u64,
     /// Files, directories and the rest.
     pub inodes: u64,
-    /// How long the look took.
-    took: Duration,
+    /// When the next look at a running container is due, by a clock that nobody sets; at once if there was none yet.
+    due: Option<Instant>,
 }
 
 /// The file system that all writable layers are on.
@@ -51,17 +54,14 @@ pub(crate) struct Layers {
 impl LayerUsage {
     /// When a container is made, its layer is empty.
     pub(crate) fn at_creation(record: &ContainerRecord) -> Self {
-        Self { at: record.created, bytes: 0, inodes: 0, took: Duration::ZERO }
+        Self { at: record.created, bytes: 0, inodes: 0, due: None }
     }
 
-    fn is_due(&self, record: &ContainerRecord, now: Timestamp) -> bool {
+    fn is_due(&self, record: &ContainerRecord, now: Instant) -> bool {
         match &record.phase {
             ContainerPhase::Creating | ContainerPhase::Created | ContainerPhase::Removing => false,
             ContainerPhase::Exited { exit, .. } => self.at <= exit.at,
-            ContainerPhase::Running { .. } => {
-                now.nanoseconds().saturating_sub(self.at.nanoseconds())
-                    >= nanoseconds(self.took.saturating_mul(REST))
-            }
+            ContainerPhase::Running { .. } => self.due.is_none_or(|due| due <= now),
         }
     }
 }
@@ -69,10 +69,8 @@ impl LayerUsage {
 impl Service {
     /// Looks at the writable layers of all containers, again and again. Never returns; whoever runs it ends it.
     pub async fn watch_layers(self: Arc<Self>, every: Duration) {
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
+            let begin = Instant::now();
             let service = Arc::clone(&self);
             let (done, looked) = oneshot::channel();
             // A hung disk keeps this thread, and we wait for it, so that it is no more than one. The end of the daemon does
@@ -86,6 +84,7 @@ impl Service {
                 Ok(_) => drop(looked.await),
                 Err(error) => tracing::warn!(%error, "writable layers not looked at"),
             }
+            tokio::time::sleep(rest(every, begin.elapsed())).await;
         }
     }
 
@@ -98,17 +97,17 @@ impl Service {
 
     fn look_at_layer(&self, container: &Container) {
         let record = container.record();
-        let start = self.clock.now();
+        let (at, begin) = (self.clock.now(), Instant::now());
         container.layer.read(|last| {
             let last = last.copied().unwrap_or_else(|| LayerUsage::at_creation(&record));
-            if !last.is_due(&record, start) {
+            if !last.is_due(&record, begin) {
                 return Some(last);
             }
             match self.images.snapshots().usage(&SnapshotKey::from(&record.id)) {
                 Ok(SnapshotUsage { bytes, inodes }) => {
-                    let took = self.clock.now().nanoseconds().saturating_sub(start.nanoseconds());
-                    let took = Duration::from_nanos(took);
-                    Some(LayerUsage { at: start, bytes, inodes, took })
+                    let now = Instant::now();
+                    let due = now.checked_add((now - begin).saturating_mul(REST));
+                    Some(LayerUsage { at, bytes, inodes, due })
                 }
                 Err(error) => {
                     // It is removed while we look, mostly.
@@ -129,6 +128,21 @@ fn file_system(root: &std::path::Path) -> Option<FileSystem> {
     })
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+/// How long to rest after a round that took so long.
+fn rest(every: Duration, took: Duration) -> Duration {
+    every.saturating_sub(took).max(took.saturating_mul(ROUND_REST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_begin_at_even_times_unless_they_take_long() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rest(seconds(10), seconds(0)), seconds(10));
+        assert_eq!(rest(seconds(10), seconds(1)), seconds(9));
+        assert_eq!(rest(seconds(10), seconds(2)), seconds(18));
+        assert_eq!(rest(seconds(10), Duration::MAX), Duration::MAX);
+    }
 }

@@ -111,6 +111,10 @@ impl<T: Indexed + Send + Sync + 'static> Rounds<T> {
                 return;
             }
             tracing::warn!(what = self.name, left, "a reading hangs");
+            if lock(&queue).is_empty() {
+                // Nothing that another thread could read.
+                return;
+            }
         }
     }
 
@@ -122,7 +126,7 @@ impl<T: Indexed + Send + Sync + 'static> Rounds<T> {
     ) -> std::io::Result<()> {
         let (rounds, queue, done) = (Arc::clone(self), Arc::clone(queue), done.clone());
         let work = move || {
-            let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let next = || lock(&queue).pop();
             while let Some(thing) = next() {
                 (rounds.read)(&thing);
                 if done.send(()).is_err() {
@@ -138,6 +142,10 @@ impl<T: Indexed + Send + Sync + 'static> Rounds<T> {
         // Nothing under this lock can panic half-way through a change.
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock<T>(queue: &Mutex<Vec<Arc<T>>>) -> MutexGuard<'_, Vec<Arc<T>>> {
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -188,6 +196,19 @@ mod tests {
         rounds.read([Arc::clone(&all[0])]).await;
         assert_eq!(all[0].1.last().map(|count| *count), before.map(|count| *count + 1));
         rounds.read([]).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_of_which_only_what_hangs_is_left_is_over() {
+        let (free, freed) = channel::channel::<()>();
+        let freed = Mutex::new(freed);
+        let rounds = Rounds::new("test", move |_: &Thing| {
+            freed.lock().unwrap().recv().unwrap_err();
+        });
+        let begin = tokio::time::Instant::now();
+        rounds.read(things(["a"])).await;
+        assert!(begin.elapsed() < 2 * STALL, "{:?}", begin.elapsed());
+        drop(free);
     }
 
     #[tokio::test]
