@@ -35,6 +35,8 @@ use tokio::sync::Mutex;
 #[derive(Debug)]
 pub struct Container {
     id: ContainerId,
+    /// Its pod, for ever.
+    pod: PodId,
     pub(crate) tracked: Tracked<ContainerRecord>,
     /// One operation at a time: start, update, remove. Stop is an order and takes it not.
     pub(crate) operation: Mutex<()>,
@@ -52,8 +54,10 @@ pub struct Container {
 
 impl Container {
     pub(crate) fn new(tracked: Tracked<ContainerRecord>, journal: &Arc<Journal>) -> Self {
+        let record = tracked.now();
         Self {
-            id: tracked.now().id.clone(),
+            id: record.id.clone(),
+            pod: record.pod.clone(),
             tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             operation: Mutex::new(()),
             supervisor: StdMutex::new(None),
@@ -69,6 +73,12 @@ impl Container {
     #[must_use]
     pub fn container_id(&self) -> &ContainerId {
         &self.id
+    }
+
+    /// Its pod's id.
+    #[must_use]
+    pub fn pod_id(&self) -> &PodId {
+        &self.pod
     }
 
     /// Its last published record.

@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::container::Container;
 use crate::index::Index;
 use crate::pod::Pod;
-use crate::{Service, ServiceError};
+use crate::{Service, ServiceError, container, pod};
 use cringle_domain::container::ContainerRecord;
 use cringle_domain::id::PodId;
 use cringle_domain::pod::PodRecord;
@@ -126,13 +126,13 @@ impl Journal {
     /// The moment now: nothing changes while the order is held.
     fn moment(&self, order: &mut Order, pod: &PodId) -> Moment {
         let found = self.pods.find(pod.as_str()).ok().map(|pod| pod.record());
-        let all = self.containers.all().into_iter().map(|container| container.record());
+        let own = self.containers.filtered(|container| container.pod_id() == pod);
+        let records = own.iter().map(|container| container.record());
         Moment {
             at: order.stamp(self.clock.now()),
-            pod: found.filter(|record| Standing::of_pod(&record.phase) != Standing::Absent),
-            containers: all
-                .filter(|record| record.pod == *pod)
-                .filter(|record| Standing::of_container(&record.phase) != Standing::Absent)
+            pod: found.filter(|record| pod::list::is_visible(&record.phase)),
+            containers: records
+                .filter(|record| container::list::is_visible(&record.phase))
                 .collect(),
         }
     }

@@ -89,6 +89,11 @@ impl<T: Indexed> Index<T> {
         self.lock().by_id.values().cloned().collect()
     }
 
+    /// The objects that pass, by id. Asked under the lock: what is asked must not wait.
+    pub fn filtered(&self, passes: impl Fn(&T) -> bool) -> Vec<Arc<T>> {
+        self.lock().by_id.values().filter(|object| passes(object)).cloned().collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner<T>> {
         // Nothing under this lock can panic half-way through a change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)

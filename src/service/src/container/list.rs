@@ -54,12 +54,12 @@ impl Service {
     }
 
     pub(crate) fn containers_of(&self, pod: &PodId) -> Vec<Arc<Container>> {
-        let all = self.containers.all().into_iter();
-        all.filter(|container| container.record().pod == *pod).collect()
+        self.containers.filtered(|container| container.pod_id() == pod)
     }
 }
 
-fn is_visible(phase: &ContainerPhase) -> bool {
+/// Whether clients may see a container of this phase.
+pub(crate) fn is_visible(phase: &ContainerPhase) -> bool {
     match phase {
         ContainerPhase::Created
         | ContainerPhase::Running { .. }

@@ -59,7 +59,8 @@ impl Service {
     }
 }
 
-fn is_visible(phase: &PodPhase) -> bool {
+/// Whether clients may see a pod of this phase.
+pub(crate) fn is_visible(phase: &PodPhase) -> bool {
     match phase {
         PodPhase::Ready { .. } | PodPhase::NotReady { .. } => true,
         PodPhase::Creating | PodPhase::Removing => false,

@@ -100,11 +100,9 @@ impl Service {
 
     async fn stats_of_pods(&self, pods: Vec<Arc<Pod>>) -> Vec<PodStats> {
         let wanted: HashSet<&str> = pods.iter().map(|pod| pod.pod_id().as_str()).collect();
-        let mut running = self.containers.all();
-        running.retain(|container| {
-            let record = container.record();
-            runs(&record) && wanted.contains(record.pod.as_str())
-        });
+        let mut running =
+            self.containers.filtered(|container| wanted.contains(container.pod_id().as_str()));
+        running.retain(|container| runs(&container.record()));
         let read = self.stats.pods.read(pods.iter().cloned());
         let (containers, ()) = tokio::join!(self.stats_of_containers(running), read);
         let mut by_pod: HashMap<String, Vec<ContainerStats>> = HashMap::new();
