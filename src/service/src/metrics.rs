@@ -9,11 +9,13 @@
 
 mod descriptors;
 mod detail;
+mod histogram;
 mod pulls;
 mod stages;
 mod values;
 
 pub use descriptors::{DESCRIPTORS, Descriptor, Kind};
+pub use histogram::Histogram;
 pub use pulls::Pulls;
 pub use stages::{STAGES, Stage, StageTimes};
 
@@ -130,7 +132,6 @@ impl Service {
                 usage: stats.usage.as_deref()?,
                 detail: container.detail.last(),
                 file_system: file_system.as_deref(),
-                now: self.clock.now(),
             };
             let id = record.id.to_string();
             let image = record.image_reference.clone();

@@ -34,7 +34,7 @@ fn add_stages(text: &mut Text, service: &Service) {
     let name = "cringle_start_stage_duration_seconds";
     text.begin(name, Kind::Histogram, "How long the stages of starting pods and containers took");
     for (stage, times) in service.stage_times() {
-        text.histogram(name, &[("stage", stage.name())], times.sum, times.cumulative());
+        text.histogram(name, &[("stage", stage.name())], times.sum(), times.cumulative());
     }
 }
 

@@ -1,13 +1,14 @@
 //! How long each method takes: a histogram for each method and outcome, in memory.
 
+use cringle_service::metrics;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tonic::Code;
 
-/// Bucket `n` counts what took less than 2ⁿ microseconds; the last one counts the rest, from 134 seconds on.
-const BUCKETS: usize = 28;
+/// From a microsecond to two minutes.
+type Histogram = metrics::Histogram<1, 28>;
 
 /// What was called, and how that ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,13 +23,6 @@ pub(crate) struct Call {
 #[derive(Debug, Default)]
 pub(crate) struct Latencies {
     methods: Mutex<BTreeMap<String, Vec<(Code, Histogram)>>>,
-}
-
-/// How often something took how long.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Histogram {
-    buckets: [u64; BUCKETS],
-    sum: Duration,
 }
 
 /// What a histogram says: upper bounds, in microseconds.
@@ -63,7 +57,7 @@ impl Latencies {
         let quantiles = |outcomes: &Vec<(Code, Histogram)>| {
             let mut all = Histogram::default();
             outcomes.iter().for_each(|(_, histogram)| all.add(histogram));
-            all.quantiles()
+            quantiles(&all)
         };
         let methods = self.lock();
         methods.iter().map(|(name, outcomes)| (name.clone(), quantiles(outcomes))).collect()
@@ -73,9 +67,9 @@ impl Latencies {
     pub(crate) fn histograms(&self) -> Vec<(Call, Histogram)> {
         let methods = self.lock();
         let all = methods.iter().flat_map(|(method, outcomes)| {
-            outcomes.iter().map(|(code, histogram)| {
-                (Call { method: method.clone(), code: *code }, histogram.clone())
-            })
+            outcomes
+                .iter()
+                .map(|(code, histogram)| (Call { method: method.clone(), code: *code }, *histogram))
         });
         all.collect()
     }
@@ -85,58 +79,17 @@ impl Latencies {
     }
 }
 
-impl Histogram {
-    /// All times together.
-    pub(crate) fn sum(&self) -> Duration {
-        self.sum
-    }
-
-    /// Upper bounds with how often it took less; none is the bound of all.
-    pub(crate) fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
-        let mut seen = 0;
-        self.buckets.iter().enumerate().map(move |(bucket, count)| {
-            seen += count;
-            let bound = (bucket < BUCKETS - 1).then(|| Duration::from_micros(1 << bucket));
-            (bound, seen)
-        })
-    }
-
-    fn note(&mut self, elapsed: Duration) {
-        let microseconds = elapsed.as_micros();
-        let bucket = (0..BUCKETS - 1).find(|bucket| microseconds < 1 << bucket);
-        self.buckets[bucket.unwrap_or(BUCKETS - 1)] += 1;
-        self.sum += elapsed;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.sum += other.sum;
-        for (own, more) in self.buckets.iter_mut().zip(other.buckets) {
-            *own += more;
-        }
-    }
-
-    fn quantiles(&self) -> Quantiles {
-        let count = self.buckets.iter().sum();
-        Quantiles {
-            count,
-            half_within: self.bound(count.div_ceil(2)),
-            most_within: self.bound(count - count / 100),
-            all_within: self.bound(count),
-        }
-    }
-
-    /// The bound within which so many calls ended.
-    fn bound(&self, calls: u64) -> u64 {
-        let mut seen = 0;
-        let mut bound = 1;
-        for bucket in self.buckets {
-            seen += bucket;
-            if seen >= calls {
-                break;
-            }
-            bound *= 2;
-        }
-        bound
+fn quantiles(histogram: &Histogram) -> Quantiles {
+    let count = histogram.count();
+    let within = |times| {
+        let bound = histogram.within(times).as_micros();
+        u64::try_from(bound).unwrap_or(u64::MAX)
+    };
+    Quantiles {
+        count,
+        half_within: within(count.div_ceil(2)),
+        most_within: within(count - count / 100),
+        all_within: within(count),
     }
 }
 
@@ -155,7 +108,7 @@ mod tests {
             Quantiles { count: 100, half_within: 128, most_within: 128, all_within: 1 << 20 };
         assert_eq!(latencies.quantiles()["Version"], expected);
         latencies.note("Slow", Code::Ok, Duration::from_secs(10_000));
-        assert_eq!(latencies.quantiles()["Slow"].all_within, 1 << (BUCKETS - 1));
+        assert_eq!(latencies.quantiles()["Slow"].all_within, 1 << 26);
         let all = latencies.histograms();
         let (call, histogram) = &all[2];
         assert_eq!(*call, Call { method: "Version".to_owned(), code: Code::NotFound });

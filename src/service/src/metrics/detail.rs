@@ -21,12 +21,20 @@ const OPEN_FILES_LIMIT: u64 = 1 << 16;
 pub(crate) struct Detail {
     pub(super) cpu: Option<CpuUsage>,
     pub(super) past: Option<MemoryPast>,
-    pub(super) io: Vec<DeviceIo>,
+    pub(super) io: Vec<NamedIo>,
     pub(super) huge_pages: Vec<HugePages>,
     pub(super) processes: u64,
     pub(super) task_limit: Option<u64>,
     pub(super) soft_limits: Vec<(String, u64)>,
     pub(super) open_files: (Timestamp, OpenFiles),
+}
+
+/// What went to and from a device, and the device's name.
+#[derive(Debug)]
+pub(super) struct NamedIo {
+    /// `/dev/vda`; its numbers if the kernel has no name for it (any more).
+    pub(super) device: String,
+    pub(super) io: DeviceIo,
 }
 
 /// Reads the details of a container anew, if it runs.
@@ -66,7 +74,7 @@ fn detail(
     Ok(Detail {
         cpu: cgroup.cpu_usage()?,
         past: cgroup.memory_past()?,
-        io: cgroup.device_io()?,
+        io: cgroup.device_io()?.into_iter().map(named).collect(),
         huge_pages: cgroup.huge_pages()?,
         processes: u64::try_from(pids.len()).unwrap_or(u64::MAX),
         task_limit: cgroup.task_limit()?,
@@ -74,6 +82,14 @@ fn detail(
         soft_limits: proc::soft_limits(process.pid).unwrap_or_default(),
         open_files: counted.unwrap_or_else(|| (now, open_files(&pids))),
     })
+}
+
+fn named(io: DeviceIo) -> NamedIo {
+    let numbers = format!("{}:{}", io.major, io.minor);
+    let link = std::fs::read_link(format!("/sys/dev/block/{numbers}")).ok();
+    let name = link.as_deref().and_then(|link| link.file_name()?.to_str());
+    let device = name.map_or(numbers, |name| format!("/dev/{name}"));
+    NamedIo { device, io }
 }
 
 fn open_files(pids: &[u32]) -> OpenFiles {

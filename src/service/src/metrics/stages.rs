@@ -1,5 +1,6 @@
 //! How long the stages of a pod's and a container's start take.
 
+use super::Histogram;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -64,37 +65,8 @@ impl Stage {
     }
 }
 
-/// Bucket `n` counts what took less than 100·2ⁿ microseconds; the last one counts the rest.
-const BUCKETS: usize = 20;
-
-/// How long a stage took, each time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StageTimes {
-    /// All times together.
-    pub sum: Duration,
-    counts: [u64; BUCKETS],
-}
-
-impl StageTimes {
-    fn note(&mut self, took: Duration) {
-        self.sum += took;
-        let bucket = (0..BUCKETS - 1).find(|bucket| took < bound(*bucket));
-        self.counts[bucket.unwrap_or(BUCKETS - 1)] += 1;
-    }
-
-    /// Upper bounds with how often it took less; none is the bound of all.
-    pub fn cumulative(&self) -> impl Iterator<Item = (Option<Duration>, u64)> {
-        let mut seen = 0;
-        self.counts.into_iter().enumerate().map(move |(bucket, count)| {
-            seen += count;
-            ((bucket < BUCKETS - 1).then(|| bound(bucket)), seen)
-        })
-    }
-}
-
-fn bound(bucket: usize) -> Duration {
-    Duration::from_micros(100 << bucket)
-}
+/// How long a stage took, each time: from a tenth of a millisecond to half a minute.
+pub type StageTimes = Histogram<100, 20>;
 
 /// The times of all stages.
 #[derive(Debug, Default)]
@@ -153,21 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn bounds_double_and_the_last_one_takes_the_rest() {
+    fn each_stage_has_times_of_its_own() {
         let stages = Stages::default();
-        for took in [50, 150, 250, 3_600_000_000] {
-            stages.note(Stage::PodNetwork, Duration::from_micros(took));
-        }
+        stages.note(Stage::PodNetwork, Duration::from_micros(150));
         drop(stages.watch(Stage::ContainerShim));
-        let all = stages.all();
-        assert_eq!(all[5].1.cumulative().last(), Some((None, 1)));
-        let (stage, times) = all[2];
-        assert_eq!(stage, Stage::PodNetwork);
-        let counts: Vec<_> = times.cumulative().collect();
-        assert_eq!(counts[0], (Some(Duration::from_micros(100)), 1));
-        assert_eq!(counts[1], (Some(Duration::from_micros(200)), 2));
-        assert_eq!(counts[2], (Some(Duration::from_micros(400)), 3));
-        assert_eq!((counts[BUCKETS - 2].1, counts[BUCKETS - 1]), (3, (None, 4)));
-        assert_eq!(all[0].1, StageTimes::default());
+        drop(stages.watch(Stage::ContainerShim));
+        let counts = stages.all().into_iter().map(|(_, times)| times.count());
+        assert_eq!(counts.collect::<Vec<_>>(), [0, 0, 1, 0, 0, 2, 0]);
+        let (stage, times) = stages.all()[2];
+        assert_eq!((stage, times.sum()), (Stage::PodNetwork, Duration::from_micros(150)));
     }
 }

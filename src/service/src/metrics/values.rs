@@ -1,12 +1,13 @@
 //! From readings to values.
 
 use super::descriptors as d;
+use super::detail::NamedIo;
 use super::{Descriptor, Detail, Metric, Value};
 use crate::stats::{ContainerStats, FileSystem, Traffic, Usage};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::resources::Resources;
 use cringle_domain::time::Timestamp;
-use cringle_kernel::cgroup::{DeviceIo, MemoryUsage, Pressure};
+use cringle_kernel::cgroup::{MemoryUsage, Pressure};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,13 +17,12 @@ pub(super) struct Subject<'a> {
     pub(super) usage: &'a Usage,
     pub(super) detail: Option<Arc<Detail>>,
     pub(super) file_system: Option<&'a FileSystem>,
-    pub(super) now: Timestamp,
 }
 
 /// The values of a container.
 pub(super) fn of_container(subject: &Subject<'_>) -> Vec<Metric> {
     let mut values = Vec::with_capacity(64);
-    let Subject { stats, usage, detail, file_system, now } = subject;
+    let Subject { stats, usage, detail, file_system } = subject;
     match detail.as_ref().and_then(|detail| detail.cpu) {
         Some(cpu) => {
             labelled(&mut values, &d::CPU_USAGE, &["total"], Value::Time(cpu.total));
@@ -47,11 +47,13 @@ pub(super) fn of_container(subject: &Subject<'_>) -> Vec<Metric> {
         number(&mut values, &d::DISK_INODES, file_system.inodes);
         number(&mut values, &d::DISK_FREE_INODES, file_system.free_inodes);
     }
-    number(&mut values, &d::THREADS, usage.tasks.unwrap_or(0));
+    if let Some(tasks) = usage.tasks {
+        number(&mut values, &d::THREADS, tasks);
+    }
     if let ContainerPhase::Running { started, .. } = &stats.record.phase {
         number(&mut values, &d::START_TIME, seconds(*started));
     }
-    number(&mut values, &d::LAST_SEEN, seconds(*now));
+    number(&mut values, &d::LAST_SEEN, seconds(usage.at));
     add_limits(&mut values, &stats.record.resources);
     values
 }
@@ -124,9 +126,8 @@ fn add_detail(values: &mut Vec<Metric>, detail: &Detail) {
     }
 }
 
-fn add_io(values: &mut Vec<Metric>, io: &DeviceIo) {
+fn add_io(values: &mut Vec<Metric>, NamedIo { device, io }: &NamedIo) {
     let (major, minor) = (io.major.to_string(), io.minor.to_string());
-    let device = device_name(io);
     for (operation, bytes) in [("Read", io.read_bytes), ("Write", io.written_bytes)] {
         let labels = [device.as_str(), &major, &minor, operation];
         labelled(values, &d::BLOCK_IO, &labels, Value::Number(bytes));
@@ -137,16 +138,8 @@ fn add_io(values: &mut Vec<Metric>, io: &DeviceIo) {
         (&d::WRITTEN_BYTES, io.written_bytes),
         (&d::WRITES, io.writes),
     ] {
-        labelled(values, descriptor, &[&device], Value::Number(value));
+        labelled(values, descriptor, &[device], Value::Number(value));
     }
-}
-
-/// `/dev/vda`; its numbers if the kernel has no name for it (any more).
-fn device_name(io: &DeviceIo) -> String {
-    let (major, minor) = (io.major, io.minor);
-    let link = std::fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok();
-    let name = link.as_deref().and_then(|link| link.file_name()?.to_str());
-    name.map_or_else(|| format!("{major}:{minor}"), |name| format!("/dev/{name}"))
 }
 
 fn add_pressure(values: &mut Vec<Metric>, usage: &Usage) {
