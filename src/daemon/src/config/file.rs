@@ -139,9 +139,9 @@ impl File<'_> {
         let images = self.section::<ImageKeys>();
         let network = self.section::<NetworkKeys>();
         let pods = self.section::<PodKeys>();
-        let metrics = self.section::<MetricsKeys>();
+        let metrics = self.agreeing(MetricsKeys::problems);
         let containers = self.section::<ContainerKeys>();
-        let streaming = self.streaming();
+        let streaming = self.agreeing(StreamingKeys::problems);
         let tracing = self.section::<TracingKeys>();
         // Last: what no section took must be one of these.
         let root = std::mem::take(&mut self.root);
@@ -161,12 +161,15 @@ impl File<'_> {
         })
     }
 
-    /// The one section in which keys have to go together.
-    fn streaming(&mut self) -> Option<StreamingKeys> {
-        let name = StreamingKeys::DECLARATION.name;
+    /// A section in which keys have to go together.
+    fn agreeing<S: Section, P>(&mut self, problems: impl FnOnce(&S) -> P) -> Option<S>
+    where
+        P: Iterator<Item = (&'static str, &'static str)>,
+    {
+        let name = S::DECLARATION.name;
         let line = self.root.get(name).map_or(0, |value| line(self.text, value.span().start));
-        let keys = self.section::<StreamingKeys>()?;
-        for (key, problem) in keys.problems() {
+        let keys = self.section::<S>()?;
+        for (key, problem) in problems(&keys) {
             let (key, problem) = (format!("{name}.{key}"), problem.to_owned());
             self.mistakes.push(Mistake { key, line, problem });
         }
@@ -262,6 +265,23 @@ mod tests {
     #[test]
     fn what_is_no_toml_is_reported_with_its_line() {
         assert_eq!(keys("instance = \"a\"\nroot = = 3\n")[0], (String::new(), 2));
+    }
+
+    #[test]
+    fn measurements_leave_the_machine_only_if_they_may() {
+        for (text, wrong) in [
+            ("address = \"0.0.0.0:9090\"", true),
+            ("address = \"[2001:db8::1]:9090\"", true),
+            ("address = \"10.0.0.1:9090\"\nallow_remote = true", false),
+            ("address = \"127.0.0.1:9090\"", false),
+            ("address = \"[::1]:9090\"", false),
+            ("address = \"unix:///run/m.sock\"", false),
+            ("allow_remote = true", false),
+        ] {
+            let parsed = parse(&format!("[metrics]\n{text}\n"));
+            let found = parsed.err().map(|mistakes| mistakes[0].key.clone());
+            assert_eq!(found.as_deref(), wrong.then_some("metrics.address"), "{text}");
+        }
     }
 
     #[test]

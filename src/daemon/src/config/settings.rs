@@ -2,8 +2,8 @@
 
 use super::declare::section;
 use super::values::{
-    AbsolutePath, CgroupDriver, CgroupPath, LogFormat, LogLevel, MetricsAddress, OldestTls,
-    OptionalPath, PerMillion, Period, Program, Switch, TraceEndpoint, UnsetSeccomp,
+    AbsolutePath, CgroupDriver, CgroupPath, Interval, LogFormat, LogLevel, MetricsAddress,
+    OldestTls, OptionalPath, PerMillion, Period, Program, Switch, TraceEndpoint, UnsetSeccomp,
 };
 use cringle_domain::id::InstanceId;
 use cringle_domain::security::CapabilitySet;
@@ -150,8 +150,10 @@ section! {
         /// Where Prometheus can read them, at /metrics: "127.0.0.1:9090", or "unix:///run/cringle/metrics.sock", a
         /// socket for root alone. Who connects is not asked who they are. Empty: nowhere.
         address: MetricsAddress = r#""""#,
+        /// Allow an address that is not a loopback address: then whoever reaches it can read them.
+        allow_remote: Switch = "false",
         /// How often it is counted what containers wrote to their root file systems.
-        layer_interval: Period = r#""10s""#,
+        layer_interval: Interval = r#""10s""#,
     }
 }
 
@@ -206,6 +208,18 @@ section! {
     }
 }
 
+impl MetricsKeys {
+    /// Keys that do not go together, each with what is wrong with it.
+    pub(super) fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let remote = match &self.address {
+            MetricsAddress::Tcp(address) => !address.ip().is_loopback(),
+            MetricsAddress::Nowhere | MetricsAddress::Unix(_) => false,
+        };
+        let problem = "is not a loopback address, which needs allow_remote = true";
+        (remote && !self.allow_remote.is_on()).then_some(("address", problem)).into_iter()
+    }
+}
+
 impl StreamingKeys {
     /// The files of the certificate and its key, if there are both.
     pub(crate) fn certificate(&self) -> Option<(&Path, &Path)> {
@@ -213,7 +227,7 @@ impl StreamingKeys {
     }
 
     /// Keys that do not go together, each with what is wrong with it.
-    pub(super) fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+    pub(super) fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
         let certificate = self.tls_certificate.path().is_some();
         let key = self.tls_key.path().is_some();
         let authority = self.tls_client_ca.path().is_some();

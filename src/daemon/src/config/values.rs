@@ -116,6 +116,29 @@ impl TryFrom<String> for Period {
     }
 }
 
+/// How often something is done: a length of time that is not zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Interval(Duration);
+
+impl Interval {
+    /// The time from one to the next.
+    pub(crate) fn duration(self) -> Duration {
+        self.0
+    }
+}
+
+impl TryFrom<String> for Interval {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match Period::try_from(text)?.duration() {
+            Duration::ZERO => Err("must be more than zero".to_owned()),
+            duration => Ok(Self(duration)),
+        }
+    }
+}
+
 /// How much is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -350,6 +373,15 @@ mod tests {
         assert_eq!(parsed("2 m"), Some(Duration::from_secs(120)));
         assert_eq!(parsed("1h"), Some(Duration::from_secs(3600)));
         for text in ["", "10", "s", "-1s", "1.5s", "10 days", "99999999999999999999s"] {
+            assert_eq!(parsed(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_now_and_then_is_not_done_all_the_time() {
+        let parsed = |text: &str| Interval::try_from(text.to_owned()).map(Interval::duration).ok();
+        assert_eq!(parsed("1ms"), Some(Duration::from_millis(1)));
+        for text in ["0s", "0ms", "0h", "", "10"] {
             assert_eq!(parsed(text), None, "{text}");
         }
     }
