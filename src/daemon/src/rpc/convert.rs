@@ -25,4 +25,4 @@ pub(super) use pod::{pod_filter, pod_item, pod_spec, pod_status};
 pub(super) use ranges::pod_ranges;
 pub(super) use resources::{limits_of_update, pod_resources_of_update};
 pub(super) use stats::{container_stats, pod_stats};
-pub(super) use streaming::{attach_request, exec_request};
+pub(super) use streaming::{attach_request, exec_request, port_forward_request};

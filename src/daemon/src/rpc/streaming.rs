@@ -42,11 +42,9 @@ impl StreamingRpc {
         &self,
         request: v1::PortForwardRequest,
     ) -> Answer<v1::PortForwardResponse> {
-        let v1::PortForwardRequest { pod_sandbox_id, port } = request;
-        let pod = self.service.check_port_forward(&pod_sandbox_id, &port);
-        let pod = pod.map_err(|error| failed(&error))?;
-        // All are ports, for they were checked.
-        let ports = port.into_iter().filter_map(|port| u16::try_from(port).ok()).collect();
+        let (pod, ports) =
+            convert::port_forward_request(request).map_err(|refusal| refused(&refusal))?;
+        let pod = self.service.check_port_forward(&pod).map_err(|error| failed(&error))?;
         let url = self.urls.port_forward(pod, ports).map_err(|error| not_kept(&error))?;
         Ok(Response::new(v1::PortForwardResponse { url }))
     }

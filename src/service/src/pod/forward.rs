@@ -6,7 +6,6 @@
 use crate::{Service, ServiceError};
 use cringle_domain::id::PodId;
 use cringle_domain::namespaces::Sharing;
-use cringle_domain::refusal::Refusal;
 use cringle_kernel::error::{Result as KernelResult, SystemError};
 use cringle_kernel::namespace::{self, Namespaces};
 use cringle_kernel::socket::{self, Internet};
@@ -25,18 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const STACK: usize = 128 * 1024;
 
 impl Service {
-    /// Judges a port-forward before its client connects; gives the full id. No ports at all means that the client names one
-    /// with each connection.
+    /// Judges a port-forward before its client connects; gives the full id.
     ///
     /// # Errors
-    /// If the pod is not ready, or a number is no port.
-    pub fn check_port_forward(&self, pod: &str, ports: &[i32]) -> Result<PodId, ServiceError> {
-        for port in ports {
-            if !u16::try_from(*port).is_ok_and(|port| port > 0) {
-                let problem = format!("{port} is not between 1 and 65535");
-                return Err(Refusal::invalid("port", problem).into());
-            }
-        }
+    /// If the pod is not ready.
+    pub fn check_port_forward(&self, pod: &str) -> Result<PodId, ServiceError> {
         Ok(self.find_ready_pod(pod)?.pod_id().clone())
     }
 

@@ -147,7 +147,8 @@ fn port_mapping(mapping: &v1::PortMapping) -> Result<PortMapping, Refusal> {
     })
 }
 
-fn port(number: i32, field: &str) -> Result<u16, Refusal> {
+/// A number of a port.
+pub(super) fn port(number: i32, field: &str) -> Result<u16, Refusal> {
     let port = u16::try_from(number).ok().filter(|port| *port != 0);
     port.ok_or_else(|| Refusal::invalid(field, format!("{number} is not in 1 to 65535")))
 }
