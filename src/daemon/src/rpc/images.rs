@@ -48,6 +48,11 @@ impl ImageRpc {
         Ok(found)
     }
 
+    /// The size of an image that was here a moment ago; nothing if somebody has removed it meanwhile.
+    fn size_of(&self, id: &str) -> u64 {
+        self.service.images().resolve(id).map(|image| image.record.size).unwrap_or_default()
+    }
+
     fn info_of(&self, image: &Image) -> Result<HashMap<String, String>, Status> {
         let images = self.service.images();
         let config = tokio::task::block_in_place(|| images.raw_config(&image.record));
@@ -107,8 +112,7 @@ impl v1::image_service_server::ImageService for ImageRpc {
             convert::credentials(request.auth).map_err(|refusal| refused(&refusal))?;
         let pull = PullRequest { reference, credentials };
         let id = self.service.images().pull(&pull).await;
-        let image = id.as_ref().ok().and_then(|id| self.service.images().resolve(&id.to_string()));
-        self.service.note_pull(image.map(|image| image.record.size));
+        self.service.note_pull(id.as_ref().ok().map(|id| self.size_of(&id.to_string())));
         let id = id.map_err(|error| failed(&ServiceError::Pull(error)))?;
         Ok(Response::new(v1::PullImageResponse { image_ref: id.to_string() }))
     }

@@ -3,6 +3,9 @@
 //!
 //! Only what is so: a key whose value there is not here (the process of a pod that has none) is left out, or says 0 where
 //! scripts expect a number.
+//!
+//! The configuration and the runtime spec of a container have its environment, as other runtimes show it and scripts expect
+//! it, secrets included: whoever may ask for it may execute `env` in the container as well. Nothing of it is ever logged.
 
 mod config;
 mod network;
@@ -67,8 +70,9 @@ pub(super) fn pod(service: &Service, record: &PodRecord) -> Info {
         "config": config::pod(&record.spec),
         "runtimeSpec": { "linux": { "namespaces": namespaces(service, record) } },
     });
-    let results = record.attachments.first().and_then(|one| service.network().result(one));
-    if let Some(result) = results.filter(|_| ready) {
+    let first = record.attachments.first().filter(|_| ready);
+    let result = |one| tokio::task::block_in_place(|| service.network().result(one));
+    if let Some(result) = first.and_then(result) {
         shown["cniResult"] = network::result(&result);
     }
     info(&shown)
