@@ -138,6 +138,7 @@ impl Shim {
         let streams = crate::stdio::open(&wanted.names)?;
         let path = if wanted.bundle.as_os_str().is_empty() { &self.bundle } else { &wanted.bundle };
         let mut bundle = Bundle::load(path, wanted.rootfs)?;
+        bundle.id.clone_from(&wanted.id);
         if reaper::is_wanted(&bundle.spec) {
             bundle.rootfs = vec![reaper::empty_root()];
         }

@@ -8,6 +8,7 @@
 //!  spec --plan--> Plan --clone3--> child prepares --Ready--> waits at the gate --Go--> execve
 //!                                     \----------- failure: (step, object, errno) -----/
 //! ```
+//! Hooks of others run before Ready, before `execve`, after it, and after everything (see [`hooks`]).
 //! Invariants: cgroup paths are on disk before a cgroup is made and before a process exists; a child whose parent dies
 //! before the gate opens ends by itself; nothing of the container is mounted on the host.
 
@@ -19,6 +20,7 @@ mod devices;
 mod error;
 mod gate;
 mod home;
+mod hooks;
 mod idmaps;
 mod limits;
 mod mounts;
@@ -44,6 +46,7 @@ use rustix::fs::OFlags;
 use bounds::Bounds;
 pub(crate) use error::EngineError;
 use error::Result;
+use hooks::{Hooks, Moment};
 pub(crate) use running::{Running, Target};
 use sync::End;
 
@@ -52,6 +55,8 @@ use sync::End;
 pub(crate) struct Bundle {
     /// The bundle directory.
     pub path: PathBuf,
+    /// The container's id, for its hooks; unless somebody names another one, the directory's name.
+    pub id: String,
     /// `config.json`, parsed.
     pub spec: Spec,
     /// What makes the root filesystem; empty: `spec.root.path` as it is.
@@ -92,6 +97,7 @@ pub(crate) struct Created {
     sync: End,
     cgroup: Cgroup,
     bounds: Arc<Bounds>,
+    hooks: Option<Hooks>,
 }
 
 /// A process of a container.
@@ -133,7 +139,10 @@ impl Bundle {
             Err(source) => return Err(EngineError::Read { path: file, source }),
         };
         match serde_json::from_slice(&text) {
-            Ok(spec) => Ok(Self { path: path.to_owned(), spec, rootfs }),
+            Ok(spec) => {
+                let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                Ok(Self { path: path.to_owned(), id, spec, rootfs })
+            }
             Err(source) => Err(EngineError::Parse { path: file, source }),
         }
     }
@@ -158,13 +167,23 @@ impl Created {
         self.child.master.take()
     }
 
-    /// Lets init execute its program; returns once it did.
+    /// Lets init execute its program; returns once it did, and the hooks for that are done.
     ///
     /// # Errors
-    /// Why the program could not be executed; the process has ended then, and was reaped. The cgroups are for `delete`.
+    /// Why the program could not be executed, or a hook that failed; the process has ended then, and was reaped. The
+    /// cgroups are for `delete`.
     pub(crate) fn start(self) -> Result<Running> {
         create::start(&self.sync, &self.child)?;
-        Ok(Running::new(self.child, self.cgroup, self.bounds))
+        let running = Running::new(self.child, self.cgroup, self.bounds);
+        let Some(hooks) = self.hooks else { return Ok(running) };
+        match hooks.run(Moment::Poststart, Some(running.pid()), hooks::end_at_start(), || Ok(())) {
+            Ok(()) => Ok(running),
+            Err(error) => {
+                running.kill_all()?;
+                create::end(running.pidfd())?;
+                Err(error)
+            }
+        }
     }
 }
 
@@ -177,12 +196,12 @@ pub(crate) fn create_waiting(bundle: &Bundle, stdio: Stdio) -> Result<Child> {
     create::create(bundle, stdio.complete()?, Some(gate)).map(|prepared| prepared.child)
 }
 
-/// Lets the init of a container that waits execute its program; returns once it did.
+/// Lets the init of a container that waits execute its program; returns once it did, and the hooks for that are done.
 ///
 /// # Errors
-/// Nobody waits, or why the program could not be executed.
+/// Nobody waits, why the program could not be executed, or a hook that failed.
 pub(crate) fn start_waiting(bundle: &Path) -> Result<()> {
-    gate::open(bundle)
+    create::start_waiting(bundle)
 }
 
 /// What is known of the container of a bundle.
@@ -220,8 +239,8 @@ pub(crate) fn status(bundle: &Path) -> Result<Status> {
     Ok(Status { phase, pid: init.filter(|_| phase != Phase::Stopped).map(|init| init.pid) })
 }
 
-/// Ends what is left of the container of this bundle and gives its cgroups back, from `state.json`: works after the shim that
-/// made it died, and when all is gone already.
+/// Ends what is left of the container of this bundle, gives its cgroups back and runs the hooks for that, from `state.json`:
+/// works after the shim that made it died, and when all is gone already.
 ///
 /// # Errors
 /// A cgroup that could not be removed.

@@ -30,7 +30,12 @@ mod tests {
         }
 
         fn configure(&self, args: &[&str]) {
+            self.configure_with(args, &json!({}));
+        }
+
+        fn configure_with(&self, args: &[&str], hooks: &Value) {
             let spec = json!({
+                "hooks": hooks,
                 "ociVersion": "1.2.0",
                 "root": {"path": "rootfs"},
                 "process": {"user": {"uid": 0, "gid": 0}, "args": args, "env": ["PATH=/bin"], "cwd": "/"},
@@ -107,6 +112,46 @@ mod tests {
         until("the end", || scratch.status() == "stopped");
         assert!(scratch.call(&["delete", "one"]).status.success());
         assert!(!scratch.call(&["state", "one"]).status.success());
+    }
+
+    #[test]
+    fn each_command_runs_its_hooks() {
+        let Some(scratch) = Scratch::new("hooks") else { return };
+        let noted = scratch.0.join("noted");
+        let note = |moment: &str| {
+            let script = format!("echo {moment} $(cat) >> {}", noted.display());
+            json!([{"path": "/bin/busybox", "args": ["sh", "-c", script]}])
+        };
+        let moments = ["createRuntime", "createContainer", "poststart", "poststop"];
+        let hooks: Value =
+            moments.iter().map(|moment| ((*moment).to_owned(), note(moment))).collect();
+        scratch.configure_with(&["/bin/busybox", "sleep", "100"], &hooks);
+        let ran = || -> Vec<String> {
+            let text = fs::read_to_string(&noted).unwrap_or_default();
+            assert!(text.lines().all(|line| line.contains(r#""id":"one""#)), "{text}");
+            text.lines().filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+        };
+        assert!(scratch.create());
+        assert_eq!(ran(), moments[..2]);
+        assert!(scratch.call(&["start", "one"]).status.success());
+        assert_eq!(ran(), moments[..3]);
+        assert!(scratch.call(&["kill", "one", "KILL"]).status.success());
+        until("the end", || scratch.status() == "stopped");
+        assert!(scratch.call(&["delete", "one"]).status.success());
+        assert_eq!(ran(), moments);
+    }
+
+    #[test]
+    fn a_hook_that_fails_after_the_start_ends_the_container() {
+        let Some(scratch) = Scratch::new("failing") else { return };
+        let hook = json!({"path": "/bin/busybox", "args": ["sh", "-c", "echo broken >&2; exit 4"]});
+        scratch.configure_with(&["/bin/busybox", "sleep", "100"], &json!({"poststart": [hook]}));
+        assert!(scratch.create());
+        let output = scratch.call(&["start", "one"]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains("exited with code 4"), "{text}");
+        assert!(text.contains("poststart hook") && text.contains("broken"), "{text}");
+        until("the end", || scratch.status() == "stopped");
     }
 
     #[test]

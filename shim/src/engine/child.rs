@@ -12,7 +12,9 @@ use cringle_kernel::sysctl;
 use cringle_kernel::terminal::{self, Terminal};
 
 use super::cgroups::CgroupMount;
-use super::error::{Attempting as _, Result};
+use super::create::OUTSIDE;
+use super::error::{Attempting as _, EngineError, Result};
+use super::hooks::{self, Moment};
 use super::idmaps::{IdMaps, Layers};
 use super::namespaces::Joined;
 use super::plan::Plan;
@@ -66,16 +68,22 @@ pub(super) fn init(plan: &Plan, given: Given) -> i32 {
         // If whoever cloned us is gone, nobody would ever open the gate, or reap us.
         None => sync.may_go().then_some(sync),
     };
-    match sync {
-        Some(sync) => plan.process.become_program(sync),
-        None => process::quit(1),
+    let Some(sync) = sync else { process::quit(1) };
+    // Its program is the container's, so it gets no more power than the container's.
+    let confined = || plan.process.change_identity();
+    if let Err(error) =
+        plan.hooks.run(Moment::StartContainer, own_pid(), hooks::end_at_start(), confined)
+    {
+        sync.fail(&error);
+        process::quit(1);
     }
+    plan.process.become_program(sync)
 }
 
 /// All this is done as the host's root, also for a container with a user namespace: only its root may mount and make devices
 /// everywhere. What is made belongs to the container's root from the first moment.
 fn prepare(plan: &Plan, given: &Given) -> Result<Option<Terminal>> {
-    let Given { tasks, cgroups, joined, maps, stdio, .. } = given;
+    let Given { sync, tasks, cgroups, joined, maps, stdio, .. } = given;
     credential::set_umask(0);
     cgroup::enter(tasks).attempting(|| "enter the container's cgroup".to_owned())?;
     plan.process.begin()?;
@@ -114,8 +122,28 @@ fn prepare(plan: &Plan, given: &Given) -> Result<Option<Terminal>> {
     rootfs::make_working_directory(&root, &plan.process.directory)?;
     devices::protect(&root, &plan.read_only)?;
     devices::hide(&root, &plan.masked)?;
+    run_hooks(plan, sync)?;
     rootfs::enter(&plan.root, &root)?;
     Ok(terminal)
+}
+
+/// The hooks of the creation. The host's files are still there, and the container's root can still be written.
+fn run_hooks(plan: &Plan, sync: &End) -> Result<()> {
+    if plan.hooks.has(&OUTSIDE) {
+        sync.pause()?;
+        if !sync.may_go() {
+            return Err(EngineError::Phase("given up by its creator"));
+        }
+    }
+    plan.hooks.run(Moment::CreateContainer, own_pid(), plan.hooks_end, || {
+        // What it makes belongs to it, not to the root of a user namespace.
+        credential::become_user(0, 0, &[]).attempting(|| "run as root".to_owned())
+    })
+}
+
+/// This process' id in its own PID namespace.
+fn own_pid() -> Option<i32> {
+    Some(rustix::process::getpid().as_raw_pid())
 }
 
 fn open_terminal(root: &Root) -> Result<Terminal> {

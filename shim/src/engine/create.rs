@@ -11,17 +11,22 @@ use cringle_kernel::cgroup::{Cgroup, CgroupPaths, Layout, Version};
 use cringle_kernel::clone::{Birth, Born};
 use cringle_kernel::error::SystemError;
 use cringle_kernel::process::{self, Exit};
+use rustix::fs::{FlockOperation, Mode, OFlags};
 
 use super::cgroups::CgroupMount;
 use super::child::{self, Given};
 use super::error::{Attempting as _, EngineError, Result};
 use super::gate;
+use super::hooks::{self, Moment};
 use super::idmaps::IdMaps;
 use super::namespaces;
 use super::plan::Plan;
 use super::state::{Identity, State};
 use super::sync::{self, End, Heard};
 use super::{Bundle, Child, Created, Stdio};
+
+/// The hooks that are run here for a child that waits for them.
+pub(super) const OUTSIDE: [Moment; 2] = [Moment::Prestart, Moment::CreateRuntime];
 
 /// How long the last processes of a cgroup may take to leave it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -48,6 +53,7 @@ pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Re
         let clone = Clone { plan: &plan, joined, maps, cgroup, stdio, gate };
         clone.perform(|pid| {
             state.init = Identity::of(pid);
+            state.later_hooks = plan.hooks.only(&[Moment::Poststart, Moment::Poststop]);
             state.write(&bundle.path)
         })
     });
@@ -97,12 +103,13 @@ impl Clone<'_> {
                 child::init(plan, given)
             })?;
         let Some(sync) = ours else { return Err(EngineError::Phase("in its own child")) };
-        let master = note(born.pid).and_then(|()| await_ready(&sync, &born));
+        let master = note(born.pid).and_then(|()| await_ready(&sync, &born, plan));
         match master {
             Ok(master) => {
                 let child = Child { pid: born.pid, pidfd: born.pidfd, master };
                 let bounds = Arc::clone(&plan.bounds);
-                Ok(Created { child, sync, cgroup: self.cgroup, bounds })
+                let hooks = plan.hooks.only(&[Moment::Poststart]);
+                Ok(Created { child, sync, cgroup: self.cgroup, bounds, hooks })
             }
             Err(error) => {
                 end(&born.pidfd)?;
@@ -112,10 +119,20 @@ impl Clone<'_> {
     }
 }
 
-fn await_ready(sync: &End, born: &Born) -> Result<Option<OwnedFd>> {
-    match sync.hear()? {
-        Heard::Ready(master) => Ok(master),
-        Heard::Closed => Err(EngineError::Died(how(process::wait(&born.pidfd).ok()))),
+fn await_ready(sync: &End, born: &Born, plan: &Plan) -> Result<Option<OwnedFd>> {
+    loop {
+        match sync.hear()? {
+            Heard::Ready(master) => return Ok(master),
+            Heard::Paused => {
+                for moment in OUTSIDE {
+                    plan.hooks.run(moment, Some(born.pid), plan.hooks_end, || Ok(()))?;
+                }
+                sync.go()?;
+            }
+            Heard::Closed => {
+                return Err(EngineError::Died(how(process::wait(&born.pidfd).ok())));
+            }
+        }
     }
 }
 
@@ -127,12 +144,30 @@ pub(super) fn start(sync: &End, child: &Child) -> Result<()> {
     let heard = sync.go().and_then(|()| sync.hear());
     match heard {
         Ok(Heard::Closed) => Ok(()),
-        Ok(Heard::Ready(_)) => Err(EngineError::Phase("ready twice")),
+        Ok(Heard::Ready(_) | Heard::Paused) => Err(EngineError::Phase("ready twice")),
         Err(error) => {
             end(&child.pidfd)?;
             Err(error)
         }
     }
+}
+
+/// Opens the gate of a container whose creator is gone, and runs the hooks for when it was started.
+///
+/// # Errors
+/// Nobody waits, why the program does not run, or a hook that failed; the container is ended then.
+pub(super) fn start_waiting(bundle: &Path) -> Result<()> {
+    gate::open(bundle)?;
+    let Some(State { init, cgroup: paths, later_hooks: Some(hooks), .. }) = State::read(bundle)?
+    else {
+        return Ok(());
+    };
+    let ran =
+        hooks.run(Moment::Poststart, init.map(|init| init.pid), hooks::end_at_start(), || Ok(()));
+    if ran.is_err() {
+        Cgroup::at(paths).kill().map_err(cgroup("kill the container's processes"))?;
+    }
+    ran
 }
 
 /// Kills and reaps a child of ours; one that somebody reaped already is fine.
@@ -181,7 +216,14 @@ fn cgroup_mounts(paths: &CgroupPaths) -> Result<Vec<CgroupMount>> {
 /// # Errors
 /// A cgroup that would not go; calling again resumes.
 pub(super) fn delete(bundle: &Path) -> Result<()> {
-    let Some(state) = State::read(bundle)? else { return Ok(()) };
+    let Some(mut state) = State::read(bundle)? else { return Ok(()) };
+    let mut alone = None;
+    if state.later_hooks.is_some() {
+        // Somebody else may be about it: each hook is to run once.
+        alone = Some(lock(bundle)?);
+        let Some(now) = State::read(bundle)? else { return Ok(()) };
+        state = now;
+    }
     let container = Cgroup::at(state.cgroup);
     container.kill().map_err(cgroup("kill the container's processes"))?;
     if let Some(init) = state.init {
@@ -190,7 +232,24 @@ pub(super) fn delete(bundle: &Path) -> Result<()> {
     }
     container.remove(PATIENCE).map_err(cgroup("remove the container's cgroup"))?;
     gate::remove(bundle)?;
-    State::remove(bundle)
+    if let Some(hooks) = state.later_hooks {
+        // Whoever has to undo something is not held up by the failure of another, and the container is gone anyway.
+        for failure in hooks.run_all(Moment::Poststop) {
+            crate::note(&crate::chain(&failure));
+        }
+    }
+    State::remove(bundle)?;
+    drop(alone);
+    Ok(())
+}
+
+/// Waits until nobody else deletes the container of this bundle; nobody else can until the answer is dropped.
+fn lock(bundle: &Path) -> Result<OwnedFd> {
+    let attempt = || format!("lock bundle {bundle:?}");
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(bundle, flags, Mode::empty()).attempting(attempt)?;
+    rustix::fs::flock(&directory, FlockOperation::LockExclusive).attempting(attempt)?;
+    Ok(directory)
 }
 
 /// Kills that very process, and no other that has its id now.

@@ -78,6 +78,9 @@ pub(crate) enum EngineError {
         #[source]
         source: Refused,
     },
+    /// A hook failed: which one, how, and what it said last.
+    #[error("{0}")]
+    Hook(String),
     /// The process died before it could say why.
     #[error("failed to prepare the container: its process ended early, {0}")]
     Died(String),
@@ -117,6 +120,7 @@ impl EngineError {
             | Self::Parse { .. }
             | Self::Cgroup { .. }
             | Self::Seccomp(_)
+            | Self::Hook(_)
             | Self::Died(_)
             | Self::Phase(_) => None,
         }

@@ -68,7 +68,7 @@ pub(super) fn open(bundle: &Path) -> Result<()> {
     remove(bundle)?;
     match heard? {
         Heard::Closed => Ok(()),
-        Heard::Ready(_) => Err(EngineError::Phase("ready twice")),
+        Heard::Ready(_) | Heard::Paused => Err(EngineError::Phase("ready twice")),
     }
 }
 

@@ -3,15 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use cringle_kernel::cgroup::Limits;
 use cringle_kernel::namespace::Namespaces;
 use cringle_kernel::sysctl::{self, Owner};
-use oci_spec::runtime::{Hooks, Linux, Spec};
+use oci_spec::runtime::{Linux, Spec};
 
 use super::bounds::Bounds;
 use super::devices::{self, DevicePlan};
 use super::error::{EngineError, Result};
+use super::hooks::{self, Hooks};
 use super::idmaps::Mappings;
 use super::mounts::{self, MountPlan};
 use super::namespaces::{self, NamespacePlan};
@@ -48,6 +50,10 @@ pub(super) struct Plan {
     pub cgroup: String,
     /// Its limits.
     pub limits: Limits,
+    /// What others want to run in its life.
+    pub hooks: Arc<Hooks>,
+    /// When those of the creation must have ended.
+    pub hooks_end: Instant,
 }
 
 /// Where the cgroup of a container goes whose specification does not say.
@@ -108,6 +114,8 @@ impl Plan {
             process: init(process, spec, &bounds)?,
             cgroup: cgroup_name(linux, &bundle.path)?,
             limits: limits::initial(linux.resources().as_ref())?,
+            hooks: Arc::new(hooks::plan(bundle)?),
+            hooks_end: hooks::end_of_all(),
             namespaces,
             bounds,
         })
@@ -156,9 +164,6 @@ fn cgroup_name(linux: &Linux, bundle: &Path) -> Result<String> {
 
 /// Nothing that was asked for is left out silently.
 fn refuse_unsupported(spec: &Spec) -> Result<()> {
-    if spec.hooks().as_ref().is_some_and(|hooks| *hooks != Hooks::default() && has_hooks(hooks)) {
-        return Err(EngineError::Unsupported("hooks are".to_owned()));
-    }
     let Some(linux) = spec.linux() else { return Ok(()) };
     let asked = [
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
@@ -171,21 +176,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
         Some((field, _)) => Err(EngineError::Unsupported((*field).to_owned())),
         None => Ok(()),
     }
-}
-
-fn has_hooks(hooks: &Hooks) -> bool {
-    let lists = [
-        hooks.create_runtime(),
-        hooks.create_container(),
-        hooks.start_container(),
-        hooks.poststart(),
-        hooks.poststop(),
-    ];
-    lists.into_iter().flatten().any(|list| !list.is_empty()) || has_prestart(hooks)
-}
-
-fn has_prestart(hooks: &Hooks) -> bool {
-    hooks.prestart().as_ref().is_some_and(|list| !list.is_empty())
 }
 
 /// The first process: a program, or the reaper of a PID namespace.
@@ -212,16 +202,13 @@ mod tests {
                 "linux":{{"namespaces":[{{"type":"mount"}},{{"type":"ipc"}}]{linux}}}{rest}}}"#
         );
         let spec = serde_json::from_str(&json).unwrap();
-        Plan::new(&Bundle { path: "/bundles/one".into(), spec, rootfs: Vec::new() })
+        let (path, id) = ("/bundles/one".into(), "one".to_owned());
+        Plan::new(&Bundle { path, id, spec, rootfs: Vec::new() })
     }
 
     #[test]
     fn what_is_not_done_is_refused_and_never_left_out() {
-        let hook = r#","hooks":{"createRuntime":[{"path":"/x"}]}"#;
-        let old_hook = r#","hooks":{"prestart":[{"path":"/x"}]}"#;
         for (linux, rest, word) in [
-            ("", hook, "hooks are not supported"),
-            ("", old_hook, "hooks are not supported"),
             (r#","mountLabel":"x""#, "", "linux.mountLabel not supported"),
             (r#","intelRdt":{}"#, "", "linux.intelRdt not supported"),
             (r#","cgroupsPath":"a.slice:b:c""#, "", "of systemd not supported"),

@@ -274,7 +274,11 @@ impl ProcessPlan {
         process::quit(FAILED)
     }
 
-    fn change_identity(&self) -> Result<()> {
+    /// Child-side: takes on the process' user, limits and confinement.
+    ///
+    /// # Errors
+    /// The kernel refused.
+    pub(super) fn change_identity(&self) -> Result<()> {
         process::join_session_keyring()
             .or_else(ignore_quota)
             .attempting(|| "make a session keyring".to_owned())?;

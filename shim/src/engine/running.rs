@@ -128,6 +128,10 @@ impl Running {
             match sync.hear() {
                 Ok(Heard::Ready(master)) => child.master = master,
                 Ok(Heard::Closed) => return Ok(child),
+                Ok(Heard::Paused) => {
+                    end(&child.pidfd)?;
+                    return Err(EngineError::Phase("not to be waited for"));
+                }
                 Err(error) => {
                     end(&child.pidfd)?;
                     return Err(error);

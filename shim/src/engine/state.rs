@@ -10,6 +10,7 @@ use cringle_kernel::proc;
 use serde::{Deserialize, Serialize};
 
 use super::error::{EngineError, Result};
+use super::hooks::Hooks;
 
 /// The file's name in the bundle.
 const FILE: &str = "state.json";
@@ -26,6 +27,9 @@ pub(super) struct State {
     pub cgroup: CgroupPaths,
     /// The container's init, once it was cloned.
     pub init: Option<Identity>,
+    /// The hooks that run when it was started and when it is gone, once there was an init.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub later_hooks: Option<Hooks>,
 }
 
 /// A process for good: its id may be used again, its id and start time are not.
@@ -41,7 +45,7 @@ pub(super) struct Identity {
 impl State {
     /// The state of a container that has nothing yet.
     pub(super) fn new(cgroup: CgroupPaths) -> Self {
-        Self { version: VERSION, cgroup, init: None }
+        Self { version: VERSION, cgroup, init: None, later_hooks: None }
     }
 
     /// Reads the state; none: nothing was ever taken for this bundle.

@@ -2,9 +2,11 @@
 //!
 //! ```text
 //!  child                                parent
+//!    | -- Paused ---------------------------> |   for hooks that run outside, if there are any
+//!    | <------------------------------- Go -- |
 //!    | -- Ready (+ master of the terminal) -> |   an init always, others if they have a terminal
 //!    | <------------------------------- Go -- |   only an init waits for it
-//!    | -- Failed(attempt, call, errno) -----> |   at any time; the child exits then
+//!    | -- Failed(attempt, call, errno) -----> |   at any time, or what became of a hook; the child exits then
 //!    |    (closed by execve)                  |   end of file: the program runs
 //! ```
 //! The child's end is close-on-exec, the parent's end is never in the child: whoever dies, the other one reads the end.
@@ -23,6 +25,8 @@ const LARGEST: usize = 16 * 1024;
 
 const READY: u8 = b'R';
 const FAILED: u8 = b'F';
+const PAUSED: u8 = b'H';
+const HOOK: u8 = b'K';
 const GO: &[u8] = b"G";
 
 /// One end of the conversation.
@@ -34,6 +38,8 @@ pub(super) struct End(OwnedFd);
 pub(super) enum Heard {
     /// The child has prepared everything; it may have sent the master end of a terminal.
     Ready(Option<OwnedFd>),
+    /// The child has made everything and waits for the hooks that run outside.
+    Paused,
     /// The child executed its program, or is dead.
     Closed,
 }
@@ -76,12 +82,16 @@ impl End {
         let Some(packet) = packet else { return Ok(Heard::Closed) };
         match packet.bytes.split_first() {
             Some((&READY, _)) => Ok(Heard::Ready(packet.descriptors.into_iter().next())),
+            Some((&PAUSED, _)) => Ok(Heard::Paused),
             Some((&FAILED, rest)) => Err(decode(rest)),
+            Some((&HOOK, rest)) => {
+                Err(EngineError::Hook(String::from_utf8_lossy(rest).into_owned()))
+            }
             Some(_) | None => Err(EngineError::Died("after a word that is not known".to_owned())),
         }
     }
 
-    /// Opens the gate.
+    /// Lets the child go on: to what comes after the hooks, or through the gate.
     pub(super) fn go(&self) -> Result<()> {
         match socket::send(self.0.as_fd(), GO, &[]) {
             // It died at the gate: the next word heard says so.
@@ -96,7 +106,13 @@ impl End {
             .attempting(|| "report to the engine".to_owned())
     }
 
-    /// Child-side: waits at the gate; false if the parent is gone.
+    /// Child-side: lets the parent run hooks; the child waits for them by `may_go`.
+    pub(super) fn pause(&self) -> Result<()> {
+        socket::send(self.0.as_fd(), &[PAUSED], &[])
+            .attempting(|| "report to the engine".to_owned())
+    }
+
+    /// Child-side: waits for the parent's word; false if the parent is gone.
     pub(super) fn may_go(&self) -> bool {
         let mut word = [0; 1];
         loop {
@@ -130,6 +146,9 @@ fn libc_eintr() -> i32 {
 
 /// Error number, length of the attempt, attempt, call; each text cut to a part of the packet.
 fn encode(error: &EngineError) -> Vec<u8> {
+    if let EngineError::Hook(text) = error {
+        return [&[HOOK], cut(text, LARGEST / 2).as_bytes()].concat();
+    }
     let (attempt, call) = if let EngineError::Attempt { attempt, source } = error {
         (attempt.clone(), describe(source))
     } else {
@@ -200,6 +219,18 @@ mod tests {
             ("mount \"/proc\"", "openat2 \"/proc\"")
         );
         assert_eq!(source.source.raw_os_error(), Some(2));
+    }
+
+    #[test]
+    fn what_became_of_a_hook_arrives_as_it_was_said() {
+        let (parent, child) = pair().unwrap();
+        child.pause().unwrap();
+        child.fail(&EngineError::Hook("poststop hook \"/ü\" exited".to_owned()));
+        assert!(matches!(parent.hear(), Ok(Heard::Paused)));
+        let error = parent.hear().unwrap_err();
+        assert_eq!(error.to_string(), "poststop hook \"/ü\" exited");
+        child.fail(&EngineError::Hook("ü".repeat(100_000)));
+        assert!(matches!(parent.hear(), Err(EngineError::Hook(_))));
     }
 
     #[test]

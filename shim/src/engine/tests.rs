@@ -5,6 +5,7 @@
 
 mod bench;
 mod exec;
+mod hooks;
 mod mounts;
 mod security;
 mod users;

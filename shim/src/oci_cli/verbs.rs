@@ -167,6 +167,7 @@ pub(super) fn state(arguments: &Arguments) -> Result<u8> {
 fn claim(arguments: &Arguments) -> Result<(Bundle, PathBuf)> {
     let path = canonical(&arguments.bundle)?;
     let mut bundle = Bundle::load(&path, Vec::new())?;
+    arguments.id()?.clone_into(&mut bundle.id);
     let mut linux: Linux = bundle.spec.linux().clone().unwrap_or_default();
     if linux.cgroups_path().is_none() {
         linux.set_cgroups_path(Some(Path::new("/cringle-oci").join(arguments.id()?)));
