@@ -12,6 +12,7 @@
 
 pub mod files;
 
+mod classes;
 mod command;
 mod devices;
 mod environment;
@@ -173,6 +174,7 @@ pub struct ContainerInput<'a> {
 pub fn plan_container(input: &ContainerInput<'_>) -> Result<ContainerPlan, Refusal> {
     let ContainerInput { pod, spec, image, places, .. } = *input;
     let security = &spec.security;
+    classes::refuse(pod, spec)?;
     if security.privilege == Privilege::Privileged && pod.security.privilege == Privilege::Ordinary
     {
         return Err(Refusal::invalid(
