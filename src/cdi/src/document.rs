@@ -1,11 +1,12 @@
 //! A file of devices as it is written: JSON or YAML, the versions 0.3.0 to 1.1.0. What is not known is an error.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// A whole file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Document {
     /// The version of the specification.
@@ -21,7 +22,7 @@ pub(crate) struct Document {
 }
 
 /// A device.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Device {
     pub(crate) name: String,
@@ -32,7 +33,7 @@ pub(crate) struct Device {
 }
 
 /// What a container gets.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Edits {
     pub(crate) env: Vec<String>,
@@ -98,7 +99,7 @@ pub(crate) struct Mount {
 }
 
 /// A class of cache and memory bandwidth.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Rdt {
     #[serde(rename = "closID")]
@@ -107,12 +108,11 @@ pub(crate) struct Rdt {
     pub(crate) mem_bw_schema: String,
     pub(crate) schemata: Option<Vec<String>>,
     pub(crate) enable_monitoring: bool,
-    /// Up to version 1.0.0.
+    /// Up to version 1.0.0, as the next one; neither was ever looked at.
     #[serde(rename = "enableCMT")]
-    pub(crate) enable_cmt: bool,
-    /// Up to version 1.0.0.
+    enable_cmt: IgnoredAny,
     #[serde(rename = "enableMBM")]
-    pub(crate) enable_mbm: bool,
+    enable_mbm: IgnoredAny,
 }
 
 impl Document {

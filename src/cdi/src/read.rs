@@ -76,14 +76,10 @@ impl Stamp {
     /// What stat(2) answers.
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let found = rustix::fs::stat(path)?;
-        let nanoseconds = |part| u64::try_from(part).unwrap_or_default();
         Ok(Self {
             place: (found.st_dev, found.st_ino),
             size: found.st_size,
-            changed: [
-                (found.st_mtime, nanoseconds(found.st_mtime_nsec)),
-                (found.st_ctime, nanoseconds(found.st_ctime_nsec)),
-            ],
+            changed: [(found.st_mtime, found.st_mtime_nsec), (found.st_ctime, found.st_ctime_nsec)],
             rights: (found.st_uid, found.st_gid, found.st_mode),
         })
     }

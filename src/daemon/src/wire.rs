@@ -15,7 +15,7 @@ use cringle_domain::time::Timestamp;
 use cringle_image::{ImageSettings, Images};
 use cringle_network::{BuiltinPlugins, Network, NetworkSettings};
 use cringle_service::clock::Clock;
-use cringle_service::{Service, ServiceSettings, Writes};
+use cringle_service::{CdiFiles, Service, ServiceSettings, Writes};
 use cringle_store::instance::{self, InstanceLock, LockError};
 use cringle_store::layout::Layout;
 use cringle_streaming::{Streaming, StreamingSettings, TlsFiles, TlsVersion};
@@ -218,6 +218,12 @@ fn service_settings(settings: &Settings, layout: Layout, beside: &Path) -> Servi
         writes: match settings.containers.overlay_volatile {
             Switch::On => Writes::Volatile,
             Switch::Off => Writes::Synced,
+        },
+        cdi: match settings.cdi.enable {
+            Switch::On => CdiFiles::In(
+                settings.cdi.spec_dirs.iter().map(|path| path.as_path().to_owned()).collect(),
+            ),
+            Switch::Off => CdiFiles::Off,
         },
         plan: plan_settings(settings, parent),
     }

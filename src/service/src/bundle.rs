@@ -11,7 +11,7 @@ mod process;
 mod profiles;
 
 use cringle_domain::id::PodId;
-use cringle_domain::plan::{ContainerPlan, PlannedUsers};
+use cringle_domain::plan::{ContainerPlan, Identity, PlannedUsers};
 use cringle_domain::planner;
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::Resources;
@@ -21,7 +21,8 @@ use cringle_proto_shim::{REAPER_ROLE, ROLE_ANNOTATION};
 use cringle_store::atomic;
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    BoxBuilder as SizeBuilder, Linux, LinuxResources, Process, Root, RootBuilder, Spec, SpecBuilder,
+    BoxBuilder as SizeBuilder, Linux, LinuxResources, Process, Root, RootBuilder, Spec,
+    SpecBuilder, User,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -29,6 +30,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use profiles::ProfileError;
 
@@ -81,15 +83,48 @@ pub enum BundleError {
     },
 }
 
-/// Writes `config.json` of a new container into its bundle directory.
-///
-/// # Errors
-/// If the profile asked for cannot be used, or the file not be written.
-pub fn write(directory: &Path, plan: &ContainerPlan) -> Result<(), BundleError> {
-    let profile = profiles::of(&plan.seccomp, plan.process.capabilities.bounding)?;
-    let spec = container_spec(plan)?;
-    let linux = linux::of(plan)?;
-    create(&directory.join(CONFIG), &Document::new(&spec, &linux, profile.as_deref()))
+/// The document of a new container before it is written: what others may still change of it.
+#[derive(Debug)]
+pub struct Draft {
+    /// All of it but the seccomp profile.
+    pub spec: Spec,
+    profile: Option<Arc<RawValue>>,
+}
+
+impl Draft {
+    /// A plan as a document.
+    ///
+    /// # Errors
+    /// If the profile asked for cannot be used.
+    pub fn new(plan: &ContainerPlan) -> Result<Self, BundleError> {
+        let profile = profiles::of(&plan.seccomp, plan.process.capabilities.bounding)?;
+        let mut spec = container_spec(plan)?;
+        spec.set_linux(Some(linux::of(plan)?));
+        Ok(Self { spec, profile })
+    }
+
+    /// The user and groups of the process as they are by now.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        let user = self.spec.process().as_ref().map(Process::user);
+        let mut identity = Identity {
+            user: user.map(User::uid).unwrap_or_default(),
+            group: user.map(User::gid).unwrap_or_default(),
+            groups: user.and_then(|user| user.additional_gids().clone()).unwrap_or_default(),
+        };
+        identity.groups.sort_unstable();
+        identity
+    }
+
+    /// Writes `config.json` into the bundle directory of the container.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or is there.
+    pub fn write(mut self, directory: &Path) -> Result<(), BundleError> {
+        let linux = self.spec.linux_mut().take().unwrap_or_default();
+        let document = Document::new(&self.spec, &linux, self.profile.as_deref());
+        create(&directory.join(CONFIG), &document)
+    }
 }
 
 /// Writes a spec to a file that is not there yet.
@@ -220,7 +255,7 @@ pub fn document(directory: &Path) -> Result<serde_json::Value, BundleError> {
     decode(&path, &read(&path)?)
 }
 
-/// Everything but `linux`, which the document brings in with its profile.
+/// Everything but `linux`.
 fn container_spec(plan: &ContainerPlan) -> Result<Spec, BundleError> {
     let mut spec = SpecBuilder::default()
         .version(VERSION)

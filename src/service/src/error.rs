@@ -2,6 +2,8 @@
 
 use crate::progress::SoFar;
 use crate::supervisor::{ExecError, PinError, SupervisorError};
+use cringle_cdi::ApplyError;
+use cringle_domain::cdi::DeviceName;
 use cringle_domain::container::ContainerRefusal;
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::pod::PodRefusal;
@@ -55,6 +57,13 @@ pub enum ServiceError {
         /// What is missing.
         reason: String,
     },
+    /// A CDI device, but they are off. Code FailedPrecondition.
+    #[error("CDI devices are off in the configuration (cdi.enable), and \"{0}\" is one")]
+    CdiOff(DeviceName),
+    /// A CDI device that cannot be given. Code NotFound if nobody describes it, Unimplemented if it asks for what is not
+    /// offered, else FailedPrecondition.
+    #[error(transparent)]
+    Cdi(#[from] ApplyError),
     /// A prefix that several ids have. Code InvalidArgument.
     #[error("\"{0}\" is the beginning of more than one id")]
     AmbiguousId(String),

@@ -9,6 +9,7 @@
 //!   [`progress`] others are told.
 //! - [`streams`]: what a client's exec, attachment or forwarded port is made of.
 //! - [`supervisor`]: the client of a shim; [`bundle`]: a plan as an OCI bundle.
+//! - [`cdi`]: devices that vendors describe in files.
 //! - [`events`]: the one order of all changes, told to those who subscribed.
 //! - [`stats`]: what pods and containers use; [`metrics`]: the same as named values, with what goes on in here.
 //! - [`teardown`]: the one function that gives a pod's holds back.
@@ -26,6 +27,7 @@ pub mod index;
 pub mod memory;
 pub mod progress;
 
+pub mod cdi;
 pub mod container;
 pub mod events;
 pub mod metrics;
@@ -42,6 +44,7 @@ pub mod abilities;
 mod host;
 mod service;
 
+pub use cdi::CdiFiles;
 pub use error::ServiceError;
 pub use service::Service;
 pub use settings::{ServiceSettings, Writes};

@@ -12,6 +12,7 @@ use crate::pod::Pod;
 use crate::stats::{Rounds, Stats};
 use crate::supervisor::{ExecBounds, ShimProgram};
 use crate::{ServiceError, ServiceSettings};
+use cringle_cdi::Catalog;
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::pod::PodRecord;
 use cringle_domain::spec::{ContainerMetadata, ContainerSpec, PodMetadata, PodSpec};
@@ -34,6 +35,7 @@ pub struct Service {
     /// Whether pods can have users of their own, or why not.
     user_namespaces: Result<(), String>,
     pub(crate) exec_bounds: ExecBounds,
+    pub(crate) cdi: Option<Catalog>,
     pub(crate) images: Arc<Images>,
     pub(crate) network: Arc<Network>,
     pub(crate) parents: Parents,
@@ -85,6 +87,7 @@ impl Service {
         let details = Self::details(&host, clock);
         let stats = Stats::new(&host, &layout, clock);
         Ok(Arc::new(Self {
+            cdi: settings.cdi.catalog(),
             settings,
             layout,
             clock,

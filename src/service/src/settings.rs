@@ -1,5 +1,6 @@
 //! What the service needs to know that is not in a request.
 
+use crate::cdi::CdiFiles;
 use cringle_domain::planner::PlanSettings;
 use cringle_store::layout::Layout;
 use std::path::PathBuf;
@@ -13,6 +14,8 @@ pub struct ServiceSettings {
     pub shim: PathBuf,
     /// What becomes of a container's writes at a power cut.
     pub writes: Writes,
+    /// Where vendors describe their devices.
+    pub cdi: CdiFiles,
     /// What the planner needs.
     pub plan: PlanSettings,
 }

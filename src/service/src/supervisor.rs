@@ -8,6 +8,7 @@ mod control;
 mod end;
 mod error;
 mod exec;
+mod hooks;
 mod launch;
 mod pin;
 mod program;
@@ -15,7 +16,7 @@ mod room;
 mod session;
 mod watch;
 
-pub use end::{end, read_exit_record};
+pub use end::{end, end_with_hooks, read_exit_record};
 pub use error::{ExecError, SupervisorError};
 pub use exec::ExecOutput;
 pub use launch::{Launch, LogTarget, RootfsMount, TerminalMode};
@@ -43,7 +44,7 @@ use ttrpc::context::{Context, with_duration};
 
 /// How long a shim may take over an order that only touches memory and the kernel.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to make and to start a container: volumes may be slow.
+/// How long it may take to make and to start a container: volumes may be slow, and so may hooks.
 const START_PATIENCE: Duration = Duration::from_secs(90);
 
 /// One shim, for as long as somebody holds this. Clones are the same shim.
@@ -297,7 +298,8 @@ impl Supervisor {
     /// The container still runs, something of it does not go, or the shim does not end.
     pub async fn delete(&self) -> Result<(), SupervisorError> {
         if self.is_alive() {
-            let deleted = self.0.task.delete(context(PATIENCE), &DeleteRequest::new()).await;
+            let patience = if end::owes_hooks(&self.0.bundle) { START_PATIENCE } else { PATIENCE };
+            let deleted = self.0.task.delete(context(patience), &DeleteRequest::new()).await;
             if let Err(source) = deleted
                 && self.is_alive()
             {

@@ -2,8 +2,8 @@
 
 use super::declare::{Declaration, Mistake, Reader, Section, line};
 use super::settings::{
-    CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, MetricsKeys, NetworkKeys, PodKeys,
-    Settings, ShimKeys, StreamingKeys, TracingKeys,
+    CdiKeys, CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, MetricsKeys, NetworkKeys,
+    PodKeys, Settings, ShimKeys, StreamingKeys, TracingKeys,
 };
 use super::values::AbsolutePath;
 use std::io;
@@ -110,7 +110,7 @@ pub(crate) fn defaults() -> String {
     text
 }
 
-const DECLARATIONS: [Declaration; 11] = [
+const DECLARATIONS: [Declaration; 12] = [
     DaemonKeys::DECLARATION,
     LogKeys::DECLARATION,
     ShimKeys::DECLARATION,
@@ -120,6 +120,7 @@ const DECLARATIONS: [Declaration; 11] = [
     PodKeys::DECLARATION,
     MetricsKeys::DECLARATION,
     ContainerKeys::DECLARATION,
+    CdiKeys::DECLARATION,
     StreamingKeys::DECLARATION,
     TracingKeys::DECLARATION,
 ];
@@ -141,6 +142,7 @@ impl File<'_> {
         let pods = self.section::<PodKeys>();
         let metrics = self.agreeing(MetricsKeys::problems);
         let containers = self.section::<ContainerKeys>();
+        let cdi = self.section::<CdiKeys>();
         let streaming = self.agreeing(StreamingKeys::problems);
         let tracing = self.section::<TracingKeys>();
         // Last: what no section took must be one of these.
@@ -156,6 +158,7 @@ impl File<'_> {
             pods: pods?,
             metrics: metrics?,
             containers: containers?,
+            cdi: cdi?,
             streaming: streaming?,
             tracing: tracing?,
         })

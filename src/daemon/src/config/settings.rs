@@ -34,6 +34,8 @@ pub(crate) struct Settings {
     pub(crate) metrics: MetricsKeys,
     /// Section `containers`.
     pub(crate) containers: ContainerKeys,
+    /// Section `cdi`.
+    pub(crate) cdi: CdiKeys,
     /// Section `streaming`.
     pub(crate) streaming: StreamingKeys,
     /// Section `tracing`.
@@ -168,6 +170,17 @@ section! {
 ]"#,
         /// What a container gets that names no seccomp profile: "unconfined" or "runtime-default".
         unset_seccomp: UnsetSeccomp = r#""unconfined""#,
+    }
+}
+
+section! {
+    /// Devices that vendors describe in files, by the Container Device Interface.
+    CdiKeys = "cdi" {
+        /// Whether containers can have them. If not, one that asks for such a device is refused.
+        enable: Switch = "true",
+        /// Where the files are; they may change at any time. A later directory outranks an earlier one. Files and directories
+        /// that others than root can write to are not used.
+        spec_dirs: Vec<AbsolutePath> = r#"["/etc/cdi", "/var/run/cdi"]"#,
     }
 }
 

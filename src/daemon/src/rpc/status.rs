@@ -6,6 +6,7 @@
 
 mod image;
 
+use cringle_cdi::ApplyError;
 use cringle_domain::refusal::Refusal;
 use cringle_network::GenerateError;
 use cringle_proto_shim::control::FailureKind;
@@ -87,6 +88,8 @@ fn code(error: &ServiceError) -> Code {
         ServiceError::NoUserNamespaces(_) | ServiceError::NoRecursiveReadOnly { .. } => {
             Code::Unimplemented
         }
+        ServiceError::CdiOff(_) => Code::FailedPrecondition,
+        ServiceError::Cdi(error) => cdi_code(error),
         ServiceError::AmbiguousId(_) => Code::InvalidArgument,
         ServiceError::PodExists { .. } | ServiceError::ContainerExists { .. } => {
             Code::AlreadyExists
@@ -124,6 +127,15 @@ fn refusal_code(refusal: &Refusal) -> Code {
         Refusal::Invalid { .. } => Code::InvalidArgument,
         Refusal::Unsupported(_) => Code::Unimplemented,
         Refusal::WrongState(_) => Code::FailedPrecondition,
+    }
+}
+
+fn cdi_code(error: &ApplyError) -> Code {
+    match error {
+        ApplyError::Unknown { .. } => Code::NotFound,
+        ApplyError::Unsupported { .. } => Code::Unimplemented,
+        // What is wrong is on the host, not in the request, and may be put right.
+        ApplyError::Conflict { .. } | ApplyError::Edit { .. } => Code::FailedPrecondition,
     }
 }
 
@@ -251,6 +263,19 @@ mod tests {
             (ServiceError::NoSuchImage(text()), Code::NotFound),
             (ServiceError::NoSuchVolumeImage(text()), Code::NotFound),
             (ServiceError::NoUserNamespaces(text()), Code::Unimplemented),
+            (ServiceError::CdiOff("v/c=d".parse().unwrap()), Code::FailedPrecondition),
+            (
+                ServiceError::Cdi(ApplyError::Unsupported { path: "/x".into(), what: "x" }),
+                Code::Unimplemented,
+            ),
+            (
+                ServiceError::Cdi(ApplyError::Unknown {
+                    names: vec![],
+                    directories: vec![],
+                    faults: vec![],
+                }),
+                Code::NotFound,
+            ),
             (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
             (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
             (busy(), Code::Aborted),

@@ -40,6 +40,7 @@ pub(super) fn status(service: &Service, latencies: &Latencies, config: &str) -> 
         ("config".to_owned(), config.to_owned()),
         ("latency".to_owned(), json(&latencies.quantiles())),
         ("events".to_owned(), json!({ "subscribers": service.subscribers() }).to_string()),
+        ("cdi".to_owned(), cdi(service).to_string()),
         ("cniconfig".to_owned(), network::configuration(service.network()).to_string()),
         // A word or a sentence, not JSON, as tools have it.
         (
@@ -47,6 +48,17 @@ pub(super) fn status(service: &Service, latencies: &Latencies, config: &str) -> 
             loaded.map_or_else(|not_ready| not_ready.message, |()| "OK".to_owned()),
         ),
     ])
+}
+
+/// Devices that vendors describe in files, and which of these can't be used.
+fn cdi(service: &Service) -> Value {
+    let Some((directories, report)) = tokio::task::block_in_place(|| service.cdi_report()) else {
+        return json!({ "enabled": false });
+    };
+    let errors: Vec<_> = (report.faults.iter())
+        .map(|fault| json!({ "path": fault.path, "error": fault.problem }))
+        .collect();
+    json!({ "enabled": true, "specDirs": directories, "devices": report.devices, "errors": errors })
 }
 
 /// More about a pod.

@@ -26,6 +26,7 @@ fn spec() -> ContainerSpec {
         environment: Vec::new(),
         mounts: Vec::new(),
         devices: Vec::new(),
+        cdi_devices: Vec::new(),
         labels: Default::default(),
         annotations: Default::default(),
         log_path: String::new(),

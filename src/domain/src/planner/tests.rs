@@ -52,6 +52,7 @@ pub(super) fn container() -> ContainerSpec {
         environment: vec![],
         mounts: vec![],
         devices: vec![],
+        cdi_devices: vec![],
         labels: BTreeMap::new(),
         annotations: BTreeMap::new(),
         log_path: String::new(),

@@ -1,5 +1,6 @@
 //! What a client asks of a container (ContainerConfig).
 
+use crate::cdi::DeviceName;
 use crate::mounts::{DeviceRequest, MountRequest};
 use crate::process::Signal;
 use crate::resources::Resources;
@@ -68,6 +69,9 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountRequest>,
     /// Devices of the host.
     pub devices: Vec<DeviceRequest>,
+    /// Devices that files of vendors describe, by field and by annotation, each once.
+    #[serde(default)]
+    pub cdi_devices: Vec<DeviceName>,
     /// Echoed unchanged.
     pub labels: BTreeMap<String, String>,
     /// Echoed unchanged.

@@ -82,7 +82,7 @@ fn fuse_rule() -> DeviceRule {
 
 fn written(plan: &ContainerPlan) -> (tempfile::TempDir, Spec) {
     let directory = tempfile::tempdir().unwrap();
-    write(directory.path(), plan).unwrap();
+    Draft::new(plan).unwrap().write(directory.path()).unwrap();
     let spec = Spec::load(directory.path().join(CONFIG)).unwrap();
     (directory, spec)
 }
@@ -193,7 +193,29 @@ fn new_limits_replace_the_old_ones_and_leave_the_rest() {
 #[test]
 fn a_bundle_is_never_written_over() {
     let (directory, _spec) = written(&plan());
-    assert!(matches!(write(directory.path(), &plan()), Err(BundleError::File { .. })));
+    let draft = Draft::new(&plan()).unwrap();
+    assert!(matches!(draft.write(directory.path()), Err(BundleError::File { .. })));
+}
+
+#[test]
+fn what_is_changed_in_a_draft_is_in_the_document() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut draft = Draft::new(&plan()).unwrap();
+    assert_eq!(draft.identity(), plan().process.identity);
+    let mut process = draft.spec.process().clone().unwrap();
+    let mut user = process.user().clone();
+    user.set_additional_gids(Some(vec![9, 7]));
+    process.set_user(user);
+    draft.spec.set_process(Some(process));
+    draft.spec.linux_mut().as_mut().unwrap().set_masked_paths(None);
+    assert_eq!(draft.identity().groups, [7, 9]);
+    draft.write(directory.path()).unwrap();
+    let spec = Spec::load(directory.path().join(CONFIG)).unwrap();
+    let linux = spec.linux().clone().unwrap();
+    assert!(linux.masked_paths().clone().unwrap_or_default().is_empty());
+    assert!(linux.seccomp().is_some(), "the profile stays");
+    let groups = spec.process().as_ref().unwrap().user().additional_gids().clone();
+    assert_eq!(groups, Some(vec![9, 7]));
 }
 
 #[test]

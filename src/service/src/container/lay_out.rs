@@ -26,7 +26,10 @@ impl Service {
             .mode(0o700)
             .create(&directory)
             .map_err(|source| ServiceError::file("make", directory.clone(), source))?;
-        bundle::write(&directory, plan)?;
+        let mut draft = bundle::Draft::new(plan)?;
+        self.apply_cdi(&spec.cdi_devices, &mut draft.spec)?;
+        let identity = draft.identity();
+        draft.write(&directory)?;
         for volume in &plan.volumes {
             make_volume(volume)?;
         }
@@ -48,7 +51,7 @@ impl Service {
             image_reference: reference_of(image),
             layers: image.record.layers.iter().map(|layer| layer.key().clone()).collect(),
             image_volumes: volumes.recorded(),
-            identity: plan.process.identity.clone(),
+            identity,
             stop_signal: plan.stop_signal,
             resources: plan.resources.clone(),
             cgroup: plan.cgroup.clone(),

@@ -73,9 +73,9 @@ impl Service {
         tokio::time::timeout(patience, ended).await.is_ok()
     }
 
-    /// Ends what is left of a container's shim and processes; success if nothing is.
+    /// Ends what is left of a container's shim and processes, and has its hooks for that run; success if nothing is.
     pub(crate) async fn end_shim(&self, id: &ContainerId) -> Result<(), ServiceError> {
-        crate::supervisor::end(&self.layout.bundle(id))
+        crate::supervisor::end_with_hooks(&self.shim, &self.layout.bundle(id))
             .await
             .map_err(|source| ServiceError::Supervisor { container: id.to_string(), source })?;
         // What the shim had no time to note, our record names.

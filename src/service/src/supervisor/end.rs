@@ -1,7 +1,7 @@
 //! The end of a container without the help of its shim: from the files in the bundle, as often as one likes.
 
-use super::SupervisorError;
 use super::watch::ended;
+use super::{ShimProgram, SupervisorError, hooks};
 use cringle_domain::process::{Exit, Outcome, Signal};
 use cringle_domain::time::Timestamp;
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths};
@@ -9,7 +9,7 @@ use cringle_kernel::{proc, process};
 use cringle_proto_shim::CONTROL_SOCKET;
 use cringle_proto_shim::record::{EXIT_FILE, Ending, ExitRecord, SHIM_FILE, ShimRecord};
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -25,8 +25,12 @@ const STATE_FILE: &str = "state.json";
 
 /// What is used of the engine's record.
 #[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct EngineState {
     cgroup: CgroupPaths,
+    /// There if programs of others are to run after its end.
+    #[serde(default)]
+    later_hooks: Option<IgnoredAny>,
 }
 
 /// Ends whatever is left of the shim and the container of this bundle: the shim by its identity, the container through its
@@ -35,6 +39,32 @@ struct EngineState {
 /// # Errors
 /// Something would not end.
 pub async fn end(bundle: &Path) -> Result<(), SupervisorError> {
+    end_processes(bundle).await?;
+    forget(bundle)
+}
+
+/// The same, and has the hooks run that the container has for its end and nobody ran yet. What becomes of them is logged.
+///
+/// # Errors
+/// Something would not end.
+pub async fn end_with_hooks(program: &ShimProgram, bundle: &Path) -> Result<(), SupervisorError> {
+    end_processes(bundle).await?;
+    if owes_hooks(bundle)
+        && let Err(error) = hooks::run(program, bundle).await
+    {
+        let error = crate::error::chain(&error);
+        tracing::warn!(bundle = %bundle.display(), error, "the container's hooks did not run");
+    }
+    forget(bundle)
+}
+
+/// Whether hooks are to run when the container is gone.
+pub(super) fn owes_hooks(bundle: &Path) -> bool {
+    let state = read::<EngineState>(&bundle.join(STATE_FILE));
+    state.is_ok_and(|state| state.is_some_and(|state| state.later_hooks.is_some()))
+}
+
+async fn end_processes(bundle: &Path) -> Result<(), SupervisorError> {
     for shim in find_shims(bundle)? {
         let shim = Arc::new(shim);
         process::signal(&*shim, KILL).map_err(SupervisorError::Process)?;
@@ -52,6 +82,10 @@ pub async fn end(bundle: &Path) -> Result<(), SupervisorError> {
         })
         .map_err(SupervisorError::Cgroup)?;
     }
+    Ok(())
+}
+
+fn forget(bundle: &Path) -> Result<(), SupervisorError> {
     // They speak of what is no more, and a next shim of this bundle must not be taken for this one.
     [STATE_FILE, CONTROL_SOCKET, SHIM_FILE].iter().try_for_each(|name| {
         let path = bundle.join(name);

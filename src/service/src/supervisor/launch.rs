@@ -178,7 +178,7 @@ pub(super) fn open_directory(bundle: &Path) -> Result<OwnedFd, SupervisorError> 
 }
 
 /// Where a shim complains.
-fn open_log(bundle: &Path) -> Result<File, SupervisorError> {
+pub(super) fn open_log(bundle: &Path) -> Result<File, SupervisorError> {
     let path = bundle.join("shim.log");
     let opened: io::Result<File> =
         OpenOptions::new().append(true).create(true).mode(0o600).open(&path);

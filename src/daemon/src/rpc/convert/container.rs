@@ -4,6 +4,7 @@ use super::fields::{filled, known, present, sorted, unsorted};
 use super::pod::{namespace_options, selects};
 use super::resources::{ZeroScore, limits};
 use super::{devices, resources, security, signal};
+use cringle_domain::cdi;
 use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use cringle_domain::refusal::Refusal;
 use cringle_domain::spec::{ContainerMetadata, ContainerSpec, ImageRequest, Input, Terminal};
@@ -15,11 +16,10 @@ pub(in crate::rpc) fn container_spec(
     request: v1::CreateContainerRequest,
 ) -> Result<(String, ContainerSpec), Refusal> {
     let config = present(request.config, "config")?;
-    if let Some(device) = config.cdi_devices.first() {
-        return Err(Refusal::Unsupported(format!("the CDI device {:?}", device.name)));
-    }
     let linux = config.linux.unwrap_or_default();
     let pod = namespace_options(request.sandbox_config.as_ref());
+    let annotations = sorted(config.annotations);
+    let cdi_devices = config.cdi_devices.into_iter().map(|device| device.name);
     let spec = ContainerSpec {
         metadata: metadata(present(config.metadata, "config.metadata")?)?,
         image: image(present(config.image, "config.image")?)?,
@@ -29,8 +29,9 @@ pub(in crate::rpc) fn container_spec(
         environment: config.envs.into_iter().map(|pair| (pair.key, pair.value)).collect(),
         mounts: config.mounts.into_iter().map(devices::mount).collect::<Result<_, _>>()?,
         devices: config.devices.into_iter().map(devices::device).collect::<Result<_, _>>()?,
+        cdi_devices: cdi::requested(cdi_devices, &annotations)?,
         labels: sorted(config.labels),
-        annotations: sorted(config.annotations),
+        annotations,
         log_path: log_path(config.log_path)?,
         input: match (config.stdin, config.stdin_once) {
             (false, _) => Input::Closed,

@@ -52,6 +52,7 @@ pub(super) fn container(spec: &ContainerSpec) -> Value {
             "container_path": device.container_path, "host_path": device.host_path,
             "permissions": device.permissions,
         })).collect::<Vec<_>>(),
+        "CDI_devices": spec.cdi_devices.iter().map(|name| json!({"name": name})).collect::<Vec<_>>(),
         "labels": spec.labels,
         "annotations": spec.annotations,
         "log_path": spec.log_path,

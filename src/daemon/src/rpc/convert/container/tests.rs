@@ -121,9 +121,27 @@ fn what_is_missing_or_leads_outside_is_refused() {
     ] {
         assert!(matches!(spec(wrong.clone()), Err(Refusal::Invalid { .. })), "{wrong:?}");
     }
-    let device = v1::CdiDevice { name: "vendor.com/class=x".to_owned() };
-    let with_device = v1::ContainerConfig { cdi_devices: vec![device], ..config() };
-    assert!(matches!(spec(with_device), Err(Refusal::Unsupported(_))));
+}
+
+#[test]
+fn a_device_by_its_qualified_name_comes_by_field_and_by_annotation() {
+    let device = |name: &str| v1::CdiDevice { name: name.to_owned() };
+    let annotation = |value: &str| [("cdi.k8s.io/plugin_x".to_owned(), value.to_owned())].into();
+    let both = v1::ContainerConfig {
+        cdi_devices: vec![device("v.com/c=1"), device("v.com/c=2")],
+        annotations: annotation("v.com/c=2,v.com/c=3"),
+        ..config()
+    };
+    let names = spec(both).unwrap().cdi_devices;
+    let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+    assert_eq!(names, ["v.com/c=1", "v.com/c=2", "v.com/c=3"]);
+    for wrong in [
+        v1::ContainerConfig { cdi_devices: vec![device("c=1")], ..config() },
+        v1::ContainerConfig { annotations: annotation("v.com/c"), ..config() },
+        v1::ContainerConfig { annotations: annotation(""), ..config() },
+    ] {
+        assert!(matches!(spec(wrong.clone()), Err(Refusal::Invalid { .. })), "{wrong:?}");
+    }
 }
 
 #[test]
