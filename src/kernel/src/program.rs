@@ -28,9 +28,22 @@ pub fn sealed_copy(path: &Path, name: &str) -> Result<OwnedFd> {
     io::copy(&mut original, &mut memory)
         .map_err(|error| SystemError::new("write", quoted(), error))?;
     let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
-    rustix::fs::fcntl_add_seals(&memory, seals)
-        .map_err(|errno| SystemError::new("fcntl", "F_ADD_SEALS", errno))?;
+    for _ in 1..SEALING_TRIES {
+        match rustix::fs::fcntl_add_seals(&memory, seals) {
+            Err(Errno::BUSY) => {}
+            sealed => return sealed.map(|()| memory.into()).map_err(failed_to_seal),
+        }
+    }
+    rustix::fs::fcntl_add_seals(&memory, seals).map_err(failed_to_seal)?;
     Ok(memory.into())
+}
+
+/// How often a file is tried to be sealed. Pages that were just written are held by lists of each processor, and the kernel
+/// waits for those to be emptied, but only for a moment: about 0.2 seconds each time.
+const SEALING_TRIES: usize = 50;
+
+fn failed_to_seal(errno: Errno) -> SystemError {
+    SystemError::new("fcntl", "F_ADD_SEALS", errno)
 }
 
 #[cfg(test)]
