@@ -235,7 +235,7 @@ async fn churn(stage: &Stage, pod: (&str, &PodSandboxConfig), count: usize) -> R
 fn a_reader_that_stands_still_is_cut_off_with_an_error_and_the_others_get_everything() -> Result<()>
 {
     // More than may wait for a reader, and with statuses so large that the connection takes few of them.
-    const PAIRS: usize = 1200;
+    const PAIRS: usize = 1100;
     on_stage(async |stage| {
         stage.cri.pull(BUSYBOX).await?;
         let mut config = pod("slow");
