@@ -10,7 +10,7 @@ use cringle_proto_cri::v1::{
     ContainerConfig, ContainerState, LinuxContainerResources, PodSandboxState,
 };
 use cringle_tests::client::{code, message};
-use cringle_tests::cut::{CUTS, Call, Doomed};
+use cringle_tests::cut::{CUTS, Call, Cut, Doomed};
 use cringle_tests::inventory::{Inventory, processes_in};
 use cringle_tests::request::{container, pod, with_logs, with_memory, with_port};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
@@ -338,4 +338,84 @@ fn told(steps: u32) -> Result<()> {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("a test");
     Ok(writeln!(std::io::stderr(), "{name}: cut off at {steps} steps")?)
+}
+
+/// A pod with a created container that runs a command; both ids. None if the daemon was built without failpoints.
+async fn created(stage: &mut Stage, command: &[&str]) -> Result<Option<(String, String)>> {
+    stage.cri.pull(BUSYBOX).await?;
+    let config = pod("pod");
+    stage.daemon.count()?;
+    let pod = stage.cri.run_pod(&config).await?;
+    if stage.daemon.counted()? == 0 {
+        stage.cri.take_away(&pod).await?;
+        return Ok(None);
+    }
+    let main = container("main", BUSYBOX, command);
+    let id = stage.cri.create((&pod, &config), &main).await?;
+    Ok(Some((pod, id)))
+}
+
+#[test]
+fn a_start_of_what_ended_meanwhile_is_told_once_to_who_had_no_answer() -> Result<()> {
+    on_stage(async |stage| {
+        let Some((pod, id)) = created(stage, &["true"]).await? else {
+            return skip("the daemon was built without failpoints");
+        };
+        let call = Call::Start(id.clone());
+        let hung = stage.daemon.hang(1)?;
+        let mut doomed = Doomed::begin(&stage.daemon, &stage.cri, &call, Cut::Cancelled).await?;
+        doomed.until("the step is reached", || Ok(hung.exists())).await?;
+        doomed.cut().await?;
+        doomed.noticed(&stage.daemon).await?;
+        stage.daemon.disarm()?;
+        doomed.done(&stage.daemon).await?;
+        let mut cri = stage.cri.clone();
+        until("the program has ended", async || {
+            Ok(cri.container(&id).await?.state() == ContainerState::ContainerExited)
+        })
+        .await?;
+        call.make(&mut stage.cri).await.context("who had no answer")?;
+        let again = call.make(&mut stage.cri).await;
+        ensure!(code(&again) == Some(Code::FailedPrecondition), "{again:?}");
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn a_start_that_failed_is_told_again_with_its_reason() -> Result<()> {
+    on_stage(async |stage| {
+        let Some((pod, id)) = created(stage, &["/nope"]).await? else {
+            return skip("the daemon was built without failpoints");
+        };
+        for _ in 0..2 {
+            let answer = stage.cri.start(&id).await;
+            ensure!(code(&answer) == Some(Code::FailedPrecondition), "{answer:?}");
+            ensure!(message(&answer).contains("/nope"), "{answer:?}");
+            stage.crash().await?;
+        }
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn of_many_stops_at_once_the_shortest_grace_counts_for_all() -> Result<()> {
+    on_stage(async |stage| {
+        // As first process of its namespace it does not hear the stop signal.
+        let Some((pod, id)) = created(stage, &["sleep", "600"]).await? else {
+            return skip("the daemon was built without failpoints");
+        };
+        stage.cri.start(&id).await?;
+        let mut stops = Vec::new();
+        for number in 0..MANY {
+            let grace = if number == MANY / 2 { 1 } else { 6000 };
+            let (mut cri, call) = (stage.cri.clone(), Call::Stop(id.clone(), grace));
+            stops.push(tokio::spawn(async move { call.make(&mut cri).await }));
+        }
+        for stop in stops {
+            stop.await??;
+        }
+        let status = stage.cri.container(&id).await?;
+        ensure!(status.exit_code == 137, "{status:?}");
+        stage.cri.take_away(&pod).await
+    })
 }

@@ -80,19 +80,14 @@ impl Call {
         let (runtime, images) = (&mut cri.runtime, &mut cri.images);
         match self.clone() {
             Self::RunPod(config) => {
-                let request = RunPodSandboxRequest {
-                    config: Some(config),
-                    ..RunPodSandboxRequest::default()
-                };
+                let request = RunPodSandboxRequest { config: Some(config), ..Default::default() };
                 let answer = runtime.run_pod_sandbox(within(request, deadline)).await?;
                 return Ok(answer.into_inner().pod_sandbox_id);
             }
             Self::Create { pod, config, container } => {
-                let request = CreateContainerRequest {
-                    pod_sandbox_id: pod,
-                    config: Some(*container),
-                    sandbox_config: Some(config),
-                };
+                let (pod_sandbox_id, sandbox_config) = (pod, Some(config));
+                let config = Some(*container);
+                let request = CreateContainerRequest { pod_sandbox_id, config, sandbox_config };
                 let answer = runtime.create_container(within(request, deadline)).await?;
                 return Ok(answer.into_inner().container_id);
             }
@@ -102,8 +97,8 @@ impl Call {
                 return Ok(String::from_utf8(answer.stdout)?);
             }
             Self::Pull(reference) => {
-                let image = Some(image(&reference));
-                let request = PullImageRequest { image, ..PullImageRequest::default() };
+                let request =
+                    PullImageRequest { image: Some(image(&reference)), ..Default::default() };
                 let answer = images.pull_image(within(request, deadline)).await?;
                 return Ok(answer.into_inner().image_ref);
             }
@@ -128,11 +123,9 @@ impl Call {
                 drop(runtime.remove_container(within(request, deadline)).await?);
             }
             Self::Update(container_id, resources) => {
-                let request = UpdateContainerResourcesRequest {
-                    container_id,
-                    linux: Some(resources),
-                    ..UpdateContainerResourcesRequest::default()
-                };
+                let linux = Some(resources);
+                let request =
+                    UpdateContainerResourcesRequest { container_id, linux, ..Default::default() };
                 drop(runtime.update_container_resources(within(request, deadline)).await?);
             }
             Self::RemoveImage(reference) => {

@@ -100,8 +100,7 @@ where
             match self.claim(name, spec.clone()) {
                 Claim::Mine(ticket) => {
                     let progress = Arc::clone(&ticket.progress);
-                    // On the heap: it holds the futures of all its steps.
-                    let operation = Box::pin(operation());
+                    let operation = operation();
                     let landed = async move { ticket.land(operation.await) };
                     return Ok(detached_with(progress, landed).await);
                 }

@@ -32,7 +32,8 @@ impl Service {
         }
         let name = spec.metadata.clone();
         let (service, wanted) = (Arc::clone(self), spec.clone());
-        let made = || async move { service.pod_as_wanted(wanted).await };
+        // On the heap: it holds the futures of all its steps.
+        let made = || async move { Box::pin(service.pod_as_wanted(wanted)).await };
         let made = self.pod_claims.carry_out(&name, spec, made).await;
         made.unwrap_or_else(|so_far| Err(ServiceError::Busy { name: display_name(&name), so_far }))
     }
