@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use std::collections::HashMap;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,11 +116,17 @@ impl Draft {
         identity
     }
 
-    /// Writes `config.json` into the bundle directory of the container.
+    /// Writes `config.json` into the bundle directory of the container. If there are hooks it makes the directory for the root
+    /// too: without that the root is mounted on the bundle itself, and hides the file from hooks that look at it from inside.
     ///
     /// # Errors
     /// If the file cannot be written, or is there.
     pub fn write(mut self, directory: &Path) -> Result<(), BundleError> {
+        if self.spec.hooks().is_some() {
+            let path = directory.join(ROOTFS);
+            let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+            made.map_err(|source| BundleError::File { action: "make", path, source })?;
+        }
         let linux = self.spec.linux_mut().take().unwrap_or_default();
         let document = Document::new(&self.spec, &linux, self.profile.as_deref());
         create(&directory.join(CONFIG), &document)

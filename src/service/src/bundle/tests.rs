@@ -208,12 +208,14 @@ fn what_is_changed_in_a_draft_is_in_the_document() {
     process.set_user(user);
     draft.spec.set_process(Some(process));
     draft.spec.linux_mut().as_mut().unwrap().set_masked_paths(None);
+    draft.spec.set_hooks(Some(oci_spec::runtime::Hooks::default()));
     assert_eq!(draft.identity().groups, [7, 9]);
     draft.write(directory.path()).unwrap();
     let spec = Spec::load(directory.path().join(CONFIG)).unwrap();
     let linux = spec.linux().clone().unwrap();
     assert!(linux.masked_paths().clone().unwrap_or_default().is_empty());
     assert!(linux.seccomp().is_some(), "the profile stays");
+    assert!(directory.path().join(ROOTFS).is_dir(), "hooks find the root beside the document");
     let groups = spec.process().as_ref().unwrap().user().additional_gids().clone();
     assert_eq!(groups, Some(vec![9, 7]));
 }
