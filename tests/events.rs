@@ -3,8 +3,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use cringle_proto_cri::v1::{
-    ContainerEventResponse, ContainerEventType, ContainerState, GetEventsRequest, PodSandboxConfig,
-    PodSandboxState, PodSandboxStatusRequest, PodSandboxStatusResponse, StatusRequest,
+    ContainerEventResponse, ContainerEventType, ContainerState, ContainerStatus, GetEventsRequest,
+    PodSandboxConfig, PodSandboxState, PodSandboxStatusRequest, PodSandboxStatusResponse,
+    StatusRequest,
 };
 use cringle_tests::client::Cri;
 use cringle_tests::request::{container, pod, with_memory};
@@ -58,6 +59,7 @@ impl Known {
         ensure!(event.created_at > self.last, "time goes on: {event:?}");
         self.last = event.created_at;
         let sandbox = event.pod_sandbox_status.as_ref().context("the pod's status is there")?;
+        newest_first(&event.containers_statuses)?;
         let told: BTreeMap<String, ContainerState> =
             event.containers_statuses.iter().map(|one| (one.id.clone(), one.state())).collect();
         if event.container_id == sandbox.id {
@@ -92,6 +94,36 @@ impl Known {
         }
         Ok(())
     }
+}
+
+/// Of the containers of one name a kubelet takes the first for the one that counts.
+fn newest_first(statuses: &[ContainerStatus]) -> Result<()> {
+    let created: Vec<i64> = statuses.iter().map(|one| one.created_at).collect();
+    ensure!(created.is_sorted_by(|one, other| one >= other), "{created:?}");
+    Ok(())
+}
+
+#[test]
+fn all_attempts_of_a_container_are_told_newest_first() -> Result<()> {
+    on_stage(async |stage| {
+        stage.cri.pull(BUSYBOX).await?;
+        let config = pod("attempts");
+        let pod_id = stage.cri.run_pod(&config).await?;
+        let mut events = subscribe(stage).await?;
+        // So many that their order by id, which is random, is not this one by chance.
+        for attempt in 0..6 {
+            let mut attempted = container("again", BUSYBOX, &["true"]);
+            attempted.metadata.as_mut().context("a name")?.attempt = attempt;
+            let id = stage.cri.create((&pod_id, &config), &attempted).await?;
+            let event = next(&mut events).await?;
+            ensure!(event.containers_statuses[0].id == id, "{event:?}");
+            newest_first(&event.containers_statuses)?;
+        }
+        let told = status(stage, &pod_id).await?.containers_statuses;
+        ensure!(told.len() == 6, "{told:?}");
+        newest_first(&told)?;
+        stage.cri.take_away(&pod_id).await
+    })
 }
 
 #[test]

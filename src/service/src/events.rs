@@ -26,6 +26,7 @@ use cringle_domain::time::Timestamp;
 use cringle_store::tracked::Witness;
 use feed::Feed;
 use standing::Standing;
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How many events a subscriber may be behind: a thousand containers created and started in one go.
@@ -49,7 +50,7 @@ pub struct Moment {
     pub at: Timestamp,
     /// The pod; absent if it is not to be seen.
     pub pod: Option<Arc<PodRecord>>,
-    /// Its containers that are to be seen, by id.
+    /// Its containers that are to be seen, newest first: of those of one name a kubelet takes the first for the last one.
     pub containers: Vec<Arc<ContainerRecord>>,
 }
 
@@ -104,6 +105,7 @@ impl Journal {
             let mut moment = self.moment(order, &after.pod);
             if happening == Happening::Deleted {
                 moment.containers.push(Arc::clone(last));
+                newest_first(&mut moment.containers);
             }
             order.say(happening, after.id.as_str(), moment);
         }
@@ -128,18 +130,23 @@ impl Journal {
         let found = self.pods.find(pod.as_str()).ok().map(|pod| pod.record());
         let own = self.containers.filtered(|container| container.pod_id() == pod);
         let records = own.iter().map(|container| container.record());
+        let seen = records.filter(|record| container::list::is_visible(&record.phase));
+        let mut containers: Vec<_> = seen.collect();
+        newest_first(&mut containers);
         Moment {
             at: order.stamp(self.clock.now()),
             pod: found.filter(|record| pod::list::is_visible(&record.phase)),
-            containers: records
-                .filter(|record| container::list::is_visible(&record.phase))
-                .collect(),
+            containers,
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn newest_first(containers: &mut [Arc<ContainerRecord>]) {
+    containers.sort_by_key(|container| Reverse(container.created));
 }
 
 impl Order {
