@@ -12,6 +12,7 @@ use rustix::mount::{MountFlags, UnmountFlags};
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
 use tonic::Code;
 
 const IMAGE: &str = "registry.example/test/layers:1";
@@ -54,7 +55,7 @@ fn a_pull_that_was_killed_at_any_moment_leaves_nothing_and_can_be_made_again() -
 async fn killed(stage: &mut Stage, moment: Moment) -> Result<bool> {
     let mut cri = stage.cri.clone();
     let pull = tokio::spawn(async move { cri.pull(IMAGE).await });
-    let workers = reached(stage, moment).await?;
+    let workers = reached(stage, moment, &pull).await?;
     stage.daemon.kill()?;
     let answered = pull.await?.is_ok();
     wait::until("the workers end with their daemon", async || {
@@ -76,12 +77,17 @@ async fn killed(stage: &mut Stage, moment: Moment) -> Result<bool> {
     Ok(is_here)
 }
 
-/// Waits for the moment; the workers there are then.
-async fn reached(stage: &mut Stage, moment: Moment) -> Result<Vec<Process>> {
+/// Waits for the moment, but not for one after the end of the pull; the workers there are then.
+async fn reached<T>(
+    stage: &mut Stage,
+    moment: Moment,
+    pull: &JoinHandle<T>,
+) -> Result<Vec<Process>> {
     let daemon = stage.daemon.id()?;
     match moment {
         Moment::After(time) => {
-            tokio::time::sleep(time).await;
+            let ended = wait::until("the pull ends", async || Ok(pull.is_finished()));
+            let _which_came_first = tokio::time::timeout(time, ended).await;
             children(daemon)
         }
         Moment::Unpacking => {
