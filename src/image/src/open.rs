@@ -8,6 +8,7 @@
 //! | a name whose record can't be read | forget the name, set the record aside |
 //! | a record that misses a layer | forget it and its names: the client will pull it again |
 //! | a record or blob that no name leads to | remove |
+//! | new names that were not put in place | remove |
 //! | a snapshot | keep it and its layers; whoever knows the containers sweeps |
 //! | a layer that nothing needs | removed by the sweeper |
 
@@ -82,6 +83,7 @@ fn read(layout: &Layout) -> Result<State, OpenError> {
     }
     state.names = names.into_iter().filter(|(_, id)| state.records.contains_key(id)).collect();
     remove_orphans(layout, &state)?;
+    remove_drafts(layout)?;
     Ok(state)
 }
 
@@ -177,6 +179,20 @@ fn remove_orphans(layout: &Layout, state: &State) -> Result<(), OpenError> {
             if !known.contains(&path) {
                 atomic::remove(&path).map_err(failed("remove", &path))?;
             }
+        }
+    }
+    Ok(())
+}
+
+/// What a crash left beside the names that it was to replace: files of the same name between dots.
+fn remove_drafts(layout: &Layout) -> Result<(), OpenError> {
+    let names = layout.names();
+    let name = names.file_name().unwrap_or_default().as_encoded_bytes();
+    let begin = [b".", name, b"."].concat();
+    for found in trash::list(layout.root()).map_err(failed("list", layout.root()))? {
+        if found.as_encoded_bytes().starts_with(&begin) {
+            let path = layout.root().join(found);
+            atomic::remove(&path).map_err(failed("remove", &path))?;
         }
     }
     Ok(())

@@ -221,7 +221,10 @@ async fn images_survive_a_restart_and_leftovers_do_not() {
     }
     std::fs::File::create(root.join("blobs/sha256-orphan")).expect("made");
     std::fs::File::create(root.join("records/orphan.json")).expect("made");
+    let draft = root.join(".names.json.123.4");
+    std::fs::File::create(&draft).expect("made");
     let store = store.reopened();
+    assert!(!draft.exists(), "names that were not put in place");
     assert_eq!(store.images.resolve(&name).map(|image| image.record.id.clone()), Some(id));
     let counts = ["ingest", "layers", "blobs", "records", "trash"].map(|name| store.count(name));
     assert_eq!(counts, [0, 2, 2, 1, 0]);
