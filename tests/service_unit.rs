@@ -91,7 +91,7 @@ fn systemd_finds_no_fault_with_the_unit() -> Result<()> {
     let broken = text.replace("KillMode=process", "KillMode=everything");
     std::io::Write::write_all(&mut fs::File::create(&path)?, broken.as_bytes())?;
     let said = judge()?.stderr;
-    ensure!(String::from_utf8_lossy(&said).contains("KillMode"), "a fault is found");
+    ensure!(String::from_utf8_lossy(&said).contains("kill mode"), "a fault is found");
     Ok(())
 }
 
