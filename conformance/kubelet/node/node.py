@@ -54,10 +54,15 @@ class Node:
     def take_down(self):
         """Take all pods away as a user does, then the kubelet and what it leaves mounted."""
         try:
+            # A scenario may have ended between taking it away and bringing it back.
+            if self.daemon.process.poll() is not None:
+                self.daemon.start()
             if self.kubelet.process.poll() is None:
                 self.drop_all()
         finally:
             self.kubelet.stop()
+            # What the kubelet did not take away, so that nothing runs on if this is the end of a run that was cut short.
+            self.crictl.remove_all()
             # It mounts its own directory there too, for mounts that travel.
             points = [line.split()[4] for line in pathlib.Path("/proc/self/mountinfo").read_text().splitlines()]
             for point in reversed([point for point in points if pathlib.Path(point).is_relative_to(self.kubelet.root)]):
