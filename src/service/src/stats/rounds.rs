@@ -198,16 +198,15 @@ mod tests {
         rounds.read([]).await;
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_round_of_which_only_what_hangs_is_left_is_over() {
         let (free, freed) = channel::channel::<()>();
         let freed = Mutex::new(freed);
         let rounds = Rounds::new("test", move |_: &Thing| {
             freed.lock().unwrap().recv().unwrap_err();
         });
-        let begin = tokio::time::Instant::now();
-        rounds.read(things(["a"])).await;
-        assert!(begin.elapsed() < 2 * STALL, "{:?}", begin.elapsed());
+        let round = rounds.read(things(["a"]));
+        tokio::time::timeout(Duration::from_secs(60), round).await.unwrap();
         drop(free);
     }
 
