@@ -142,7 +142,8 @@ class EventsInterrupted(DaemonKilled):
     """The daemon is killed and started again under a kubelet that lives by events."""
 
     def settled(self):
-        # It looks by itself rarely, so that it knows is all that there is to see.
+        # It looks by itself rarely; a pod that began meanwhile shows that it hears again.
+        self.node.await_ready(f"{self.title()}-late")
         return self.node.kubelet.log.stat().st_size
 
 
