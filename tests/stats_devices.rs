@@ -240,7 +240,9 @@ fn traffic_of_a_macvlan_is_counted_in_the_pod() -> Result<()> {
     on_stage(async |stage| {
         with_macvlan(stage).await?;
         stage.cri.pull(BUSYBOX).await?;
-        let server = container("main", BUSYBOX, &["sh", "-c", "nc -l -p 8000 > /tmp/got"]);
+        // With an input that ends it would say that it has nothing to send, and its peer would leave half-way.
+        let script = "sleep 600 | nc -l -p 8000 > /tmp/got";
+        let server = container("main", BUSYBOX, &["sh", "-c", script]);
         let (far, sink) = stage.cri.start_in_pod(&pod("far"), &server).await?;
         let (near, id) = stage.cri.start_in_pod(&pod("near"), &idle("main")).await?;
         let address = stage.cri.pod(&far).await?.network.context("it has a network")?.ip;

@@ -13,6 +13,7 @@ pub mod update;
 
 mod account;
 mod image_volumes;
+mod launch;
 mod lay_out;
 mod places;
 

@@ -1,19 +1,12 @@
 //! StartContainer: from data to a process under its shim.
 
 use super::Container;
-use crate::metrics::Stage;
-use crate::pod::Pod;
-use crate::supervisor::{
-    Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode,
-};
+use crate::supervisor::Supervisor;
 use crate::{Service, ServiceError};
 use cringle_domain::container::{
     ContainerEvent, ContainerPhase, ContainerRecord, ContainerRefusal,
 };
-use cringle_domain::namespaces::IdMapping;
-use cringle_domain::pod::PodPhase;
-use cringle_domain::process::{Exit, Outcome, ProcessIdentity};
-use cringle_domain::spec::Terminal;
+use cringle_domain::process::{Exit, Outcome};
 use std::sync::Arc;
 
 impl Service {
@@ -65,64 +58,6 @@ impl Service {
                 Err(failed)
             }
         }
-    }
-
-    /// Gives up when the pod is stopped: what the shim waits for, like a volume whose server is gone, may never come, and
-    /// the stop waits for us.
-    async fn launch_while_ready(
-        &self,
-        container: &Container,
-        pod: &Pod,
-    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
-        let mut published = pod.tracked.watch();
-        let fallen = published.wait_for(|pod| !matches!(pod.phase, PodPhase::Ready { .. }));
-        tokio::select! {
-            launched = self.launch(container) => launched,
-            _fallen = fallen => Err(SupervisorError::Abandoned),
-        }
-    }
-
-    async fn launch(
-        &self,
-        container: &Container,
-    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
-        let launch = self.launch_of(container);
-        let watch = self.stages.watch(Stage::ContainerShim);
-        let supervisor = Supervisor::launch(&self.shim, &launch).await?;
-        drop(watch);
-        let _watch = self.stages.watch(Stage::ContainerProcess);
-        supervisor.create(&launch).await?;
-        let process = supervisor.start().await?;
-        Ok((supervisor, process))
-    }
-
-    fn launch_of(&self, container: &Container) -> Launch {
-        let record = container.record();
-        let pod = self.pods.find(record.pod.as_str()).ok().map(|pod| pod.record());
-        let mapping = pod.as_ref().and_then(|pod| pod.spec.namespaces.users.mapping());
-        let directory = pod.and_then(|pod| pod.spec.log_directory.clone());
-        let stdout = match directory {
-            Some(directory) if !record.spec.log_path.is_empty() => {
-                LogTarget::CriLog(directory.join(&record.spec.log_path))
-            }
-            Some(_) | None => LogTarget::Attached,
-        };
-        Launch {
-            bundle: self.layout.bundle(&record.id),
-            id: record.id.to_string(),
-            stdout,
-            terminal: match record.spec.terminal {
-                Terminal::Present => TerminalMode::Present,
-                Terminal::Absent => TerminalMode::Absent,
-            },
-            input: record.spec.input,
-            rootfs: self.rootfs_of(&record, mapping),
-        }
-    }
-
-    fn rootfs_of(&self, record: &ContainerRecord, mapping: Option<IdMapping>) -> Vec<RootfsMount> {
-        let active = self.images.snapshots().active(&record.id, &record.layers);
-        vec![RootfsMount::overlay(&active, self.settings.writes, mapping)]
     }
 
     async fn note_failed_start(

@@ -1,0 +1,74 @@
+//! The launch of a container's shim and program, by what is on record of it.
+
+use super::Container;
+use crate::Service;
+use crate::metrics::Stage;
+use crate::pod::Pod;
+use crate::supervisor::{
+    Launch, LogTarget, RootfsMount, Supervisor, SupervisorError, TerminalMode,
+};
+use cringle_domain::container::ContainerRecord;
+use cringle_domain::namespaces::IdMapping;
+use cringle_domain::pod::PodPhase;
+use cringle_domain::process::ProcessIdentity;
+use cringle_domain::spec::Terminal;
+
+impl Service {
+    /// Gives up when the pod is stopped: what the shim waits for, like a volume whose server is gone, may never come, and
+    /// the stop waits for us.
+    pub(super) async fn launch_while_ready(
+        &self,
+        container: &Container,
+        pod: &Pod,
+    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
+        let mut published = pod.tracked.watch();
+        let fallen = published.wait_for(|pod| !matches!(pod.phase, PodPhase::Ready { .. }));
+        tokio::select! {
+            launched = self.launch(container) => launched,
+            _fallen = fallen => Err(SupervisorError::Abandoned),
+        }
+    }
+
+    async fn launch(
+        &self,
+        container: &Container,
+    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
+        let launch = self.launch_of(container);
+        let watch = self.stages.watch(Stage::ContainerShim);
+        let supervisor = Supervisor::launch(&self.shim, &launch).await?;
+        drop(watch);
+        let _watch = self.stages.watch(Stage::ContainerProcess);
+        supervisor.create(&launch).await?;
+        let process = supervisor.start().await?;
+        Ok((supervisor, process))
+    }
+
+    fn launch_of(&self, container: &Container) -> Launch {
+        let record = container.record();
+        let pod = self.pods.find(record.pod.as_str()).ok().map(|pod| pod.record());
+        let mapping = pod.as_ref().and_then(|pod| pod.spec.namespaces.users.mapping());
+        let directory = pod.and_then(|pod| pod.spec.log_directory.clone());
+        let stdout = match directory {
+            Some(directory) if !record.spec.log_path.is_empty() => {
+                LogTarget::CriLog(directory.join(&record.spec.log_path))
+            }
+            Some(_) | None => LogTarget::Attached,
+        };
+        Launch {
+            bundle: self.layout.bundle(&record.id),
+            id: record.id.to_string(),
+            stdout,
+            terminal: match record.spec.terminal {
+                Terminal::Present => TerminalMode::Present,
+                Terminal::Absent => TerminalMode::Absent,
+            },
+            input: record.spec.input,
+            rootfs: self.rootfs_of(&record, mapping),
+        }
+    }
+
+    fn rootfs_of(&self, record: &ContainerRecord, mapping: Option<IdMapping>) -> Vec<RootfsMount> {
+        let active = self.images.snapshots().active(&record.id, &record.layers);
+        vec![RootfsMount::overlay(&active, self.settings.writes, mapping)]
+    }
+}
