@@ -43,18 +43,6 @@ fn signal(process: u32, signal: Signal) -> Result<()> {
     Ok(kill_process(process, signal)?)
 }
 
-/// The status of a container that ends by itself.
-async fn ended(stage: &mut Stage, id: &str) -> Result<ContainerStatus> {
-    let mut cri = stage.cri.clone();
-    let mut status = ContainerStatus::default();
-    until("the container ends", async || {
-        status = cri.container(id).await?;
-        Ok(status.state() == ContainerState::ContainerExited)
-    })
-    .await?;
-    Ok(status)
-}
-
 // P-01: slow starts. What costs time is what is executed and what is waited for.
 #[test]
 fn nothing_is_executed_for_a_pod_and_only_shim_and_program_for_a_container() -> Result<()> {
@@ -295,7 +283,7 @@ fn a_daemon_starts_though_a_shim_stands_still_and_ends_nothing_because_of_it() -
         ensure!(stage.cri.process(&id).await? == process, "another process");
         // What its shim says now is heard.
         signal(u32::try_from(process)?, Signal::KILL)?;
-        let status = ended(stage, &id).await?;
+        let status = stage.cri.ended(&id).await?;
         ensure!(status.exit_code == 137, "{status:?}");
         stage.cri.take_away(&slow).await?;
         stage.cri.take_away(&other).await
@@ -335,7 +323,7 @@ fn each_of_many_that_are_out_of_memory_is_told_so_and_nobody_else() -> Result<()
             }
         }
         for (kind, id) in ids {
-            let status = ended(stage, &id).await?;
+            let status = stage.cri.ended(&id).await?;
             let expected = match kind {
                 "hungry" => (137, "OOMKilled"),
                 "killed" => (137, "Error"),
@@ -370,7 +358,7 @@ fn a_child_that_is_out_of_memory_does_not_end_a_container_that_goes_on() -> Resu
         ensure!(status.state() == ContainerState::ContainerRunning, "{status:?}");
         let process = stage.cri.process(&id).await?;
         File::create(format!("/proc/{process}/root/tmp/end"))?;
-        let status = ended(stage, &id).await?;
+        let status = stage.cri.ended(&id).await?;
         ensure!(status.exit_code == 0 && status.reason == "Completed", "{status:?}");
         stage.cri.take_away(&pod).await
     })

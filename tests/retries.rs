@@ -12,6 +12,7 @@ use cringle_proto_cri::v1::{
 use cringle_tests::client::{code, message};
 use cringle_tests::cut::{CUTS, Call, Cut, Doomed};
 use cringle_tests::inventory::{Inventory, processes_in};
+use cringle_tests::limit;
 use cringle_tests::request::{container, pod, with_logs, with_memory, with_port};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
 use cringle_tests::wait::until;
@@ -252,25 +253,10 @@ async fn check_container(stage: &mut Stage, verb: Verb, call: &Call, id: &str) -
         let linux = status.resources.and_then(|resources| resources.linux);
         let limit = linux.map(|linux| linux.memory_limit_in_bytes);
         ensure!(limit == Some(wanted.memory_limit_in_bytes), "{limit:?}");
-        let seen = memory_in_force(stage.cri.process(id).await?)?;
+        let seen = limit::memory(stage.cri.process(id).await?)?;
         ensure!(seen == wanted.memory_limit_in_bytes, "{seen}");
     }
     Ok(())
-}
-
-/// The limit of memory that a process has, with either version of cgroups.
-fn memory_in_force(process: i64) -> Result<i64> {
-    let groups = std::fs::read_to_string(format!("/proc/{process}/cgroup"))?;
-    let values = groups.lines().filter_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        let file = match controllers {
-            "memory" => format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"),
-            _ => format!("/sys/fs/cgroup{path}/memory.max"),
-        };
-        std::fs::read_to_string(file).ok()
-    });
-    let value = values.last().context("a limit of memory")?;
-    Ok(value.trim().parse()?)
 }
 
 /// The same name with something else in it.

@@ -61,7 +61,7 @@ fn taken_over(end: End) -> Result<()> {
         let next = container("next", BUSYBOX, &["sh", "-c", "exit 5"]);
         let next = stage.cri.create((&pod, &config), &next).await?;
         stage.cri.start(&next).await?;
-        let status = ended(stage, &next).await?;
+        let status = stage.cri.ended(&next).await?;
         ensure!(status.exit_code == 5, "{status:?}");
         stage.cri.take_away(&pod).await?;
         numbers(&log).map(drop)
@@ -87,17 +87,6 @@ fn numbers(log: &Path) -> Result<usize> {
         ensure!(line.ends_with(&format!(" {number}")), "line {number} is \"{line}\"");
     }
     Ok(whole.lines().count())
-}
-
-async fn ended(stage: &mut Stage, id: &str) -> Result<ContainerStatus> {
-    let mut cri = stage.cri.clone();
-    let mut status = ContainerStatus::default();
-    until("the container ends", async || {
-        status = cri.container(id).await?;
-        Ok(status.state() == ContainerState::ContainerExited)
-    })
-    .await?;
-    Ok(status)
 }
 
 /// What a container does when it is told to, and how that must be told.
@@ -149,7 +138,7 @@ fn ended_meanwhile(end: End) -> Result<()> {
         stage.daemon.install()?;
         stage.start_again().await?;
         for (_, id, exit_code, reason) in &containers {
-            let status = ended(stage, id).await?;
+            let status = stage.cri.ended(id).await?;
             ensure!(status.exit_code == *exit_code && status.reason == *reason, "{status:?}");
             let times = [status.created_at, status.started_at, gone, status.finished_at, over];
             ensure!(times.is_sorted(), "{times:?}: {status:?}");
