@@ -4,8 +4,6 @@
 /// Package `nri.pkg.api.v1alpha1`.
 #[expect(
     missing_docs,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
     reason = "generated code; fields and values speak for themselves, traps are commented in api.proto"
 )]
 pub mod v1alpha1 {

@@ -50,9 +50,12 @@ pub(crate) struct Character {
     pub(crate) replies: BTreeMap<&'static str, Reply>,
 }
 
+/// A method that was called, and with what.
+type Seen = (String, Vec<u8>);
+
 /// A plugin, and what it was asked.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Peer(Arc<Mutex<Vec<(String, Vec<u8>)>>>);
+pub(crate) struct Peer(Arc<Mutex<Vec<Seen>>>);
 
 impl Peer {
     /// The methods that were called, in order.

@@ -79,7 +79,7 @@ async fn calls_come_in_order_and_a_flood_of_them_ends_it() {
     theirs.write_all(&call(3, &UpdateContainersRequest::default())).await.unwrap();
     let first = incoming.recv().await.unwrap();
     assert_eq!((first.stream, first.request.method.as_str()), (1, "RegisterPlugin"));
-    for number in 0..=WAITING_CALLS as u32 {
+    for number in 0..=u32::try_from(WAITING_CALLS).unwrap() {
         theirs.write_all(&call(5 + 2 * number, &UpdateContainersRequest::default())).await.unwrap();
     }
     until("the connection has ended", || connection.is_closed()).await;

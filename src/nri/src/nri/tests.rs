@@ -39,6 +39,10 @@ fn setting(key: &str) -> CreateContainerResponse {
     CreateContainerResponse { adjust: Some(adjust), ..CreateContainerResponse::default() }
 }
 
+async fn create(nri: &Nri) -> Result<Creation, HookError> {
+    Box::pin(nri.create(pod(), container())).await
+}
+
 async fn run(nri: &Nri) -> Result<(), HookError> {
     nri.tell(&RunPodSandboxRequest { pod: Some(pod()) }).await
 }
@@ -55,7 +59,7 @@ async fn plugins_are_configured_synchronised_and_asked_in_the_order_of_their_ind
     assert_eq!((configured.runtime_name.as_str(), configured.request_timeout), ("cringle", 500));
     assert_eq!(first.seen::<SynchronizeRequest>().unwrap().pods, [pod()]);
     run(&nri).await.unwrap();
-    let creation = nri.create(pod(), container()).await.unwrap();
+    let creation = create(&nri).await.unwrap();
     let keys: Vec<_> = creation.adjustment.env.iter().map(|one| one.key.as_str()).collect();
     assert_eq!(keys, ["A", "B"]);
     let seen: CreateContainerRequest = second.seen().unwrap();
@@ -73,7 +77,7 @@ async fn a_plugin_is_told_what_it_subscribed_to_and_nothing_else() {
     // Event 1: RunPodSandbox.
     let peer = join(&nri, &host, Character { events: 1, ..named("00-a") }).await;
     run(&nri).await.unwrap();
-    nri.create(pod(), container()).await.unwrap();
+    create(&nri).await.unwrap();
     nri.stopped(pod(), container()).await.unwrap();
     assert_eq!(peer.called(), ["Configure", "Synchronize", "RunPodSandbox"]);
 }
@@ -199,7 +203,7 @@ async fn validators_have_the_last_word_also_when_they_say_nothing() {
         let host = Arc::default();
         join(&nri, &host, replying("00-a", "CreateContainer", answer(&setting("A")))).await;
         let judge = join(&nri, &host, replying("99-v", "ValidateContainerAdjustment", reply)).await;
-        match (nri.create(pod(), container()).await, rejected) {
+        match (create(&nri).await, rejected) {
             (Err(HookError::Rejected { validator, reason }), Some(expected)) => {
                 assert_eq!((validator.as_str(), reason.as_str()), ("99-v", expected));
             }
@@ -220,13 +224,13 @@ async fn a_plugin_that_is_required_and_dead_keeps_containers_from_being_made() {
         ValidatorSettings { required: vec!["a".to_owned()], ..ValidatorSettings::default() };
     let nri = nri(Some(settings));
     assert!(nri.shapes_containers());
-    nri.create(pod(), container()).await.unwrap_err();
+    create(&nri).await.unwrap_err();
     join(&nri, &Arc::default(), replying("00-a", "CreateContainer", answer(&setting("A")))).await;
-    nri.create(pod(), container()).await.unwrap();
+    create(&nri).await.unwrap();
     join(&nri, &Arc::default(), replying("10-a", "CreateContainer", Reply::Silence)).await;
-    nri.create(pod(), container()).await.unwrap();
+    create(&nri).await.unwrap();
     nri.shut_down().await;
-    nri.create(pod(), container()).await.unwrap_err();
+    create(&nri).await.unwrap_err();
 }
 
 #[tokio::test]
