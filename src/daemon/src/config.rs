@@ -9,5 +9,5 @@ mod settings;
 mod values;
 
 pub(crate) use file::{ConfigError, absolute, defaults, load, load_defaults};
-pub(crate) use settings::Settings;
+pub(crate) use settings::{NriKeys, Settings};
 pub(crate) use values::{LogFormat, LogLevel, MetricsAddress, OldestTls, Switch, UnsetSeccomp};

@@ -10,6 +10,7 @@ mod rpc;
 mod wire;
 
 mod listen;
+mod nri;
 mod prometheus;
 mod shutdown;
 mod telemetry;

@@ -5,6 +5,7 @@
 
 use crate::config::{OldestTls, Settings, Switch, UnsetSeccomp};
 use crate::listen::{self, ListenError};
+use crate::nri;
 use crate::prometheus::{self, Source};
 use crate::rpc::{self, ImageRpc, Latencies, RuntimeRpc, Services, StreamingRpc};
 use crate::shutdown::Shutdown;
@@ -79,6 +80,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let service = service(settings, layout)?;
     service.recover().await.map_err(in_service)?;
     let images = Arc::clone(service.images());
+    nri::start(&settings.nri, &service).await;
     let streaming = Streaming::start(streaming_settings(settings), Arc::clone(&service)).await?;
     let socket = settings.daemon.socket.as_path();
     let listener = listen::listen(socket)?;
@@ -101,6 +103,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let watchdog = watchdog::start(socket);
     tell(NotifyState::Ready);
     tracing::info!(socket = %socket.display(), instance = %settings.daemon.instance, "serving");
+    let plugins = Arc::clone(&service);
     let ending = service;
     let ordered = async {
         let signal = shutdown.ordered().await;
@@ -111,6 +114,7 @@ pub(crate) async fn serve(settings: &Settings) -> Result<(), ServeError> {
     let served = rpc::serve(listener, services, ordered, settings.daemon.drain.duration()).await;
     drop(watchdog);
     streaming.shut_down().await;
+    nri::stop(&settings.nri, &plugins).await;
     drop(metrics);
     layers.abort();
     memory.abort();
@@ -225,6 +229,7 @@ fn service_settings(settings: &Settings, layout: Layout, beside: &Path) -> Servi
             ),
             Switch::Off => CdiFiles::Off,
         },
+        nri: nri::settings(&settings.nri),
         plan: plan_settings(settings, parent),
     }
 }

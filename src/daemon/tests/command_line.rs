@@ -41,7 +41,8 @@ mod tests {
         let text = format!(
             "instance = \"cmdline\"\nroot = \"{}\"\nstate = \"{}\"\nsocket = \"{}\"\n\
              [shim]\npath = \"{}\"\n\
-             [network]\nconfig_directory = \"{}\"\ncache_directory = \"{}\"\nnetns_directory = \"{}\"\n",
+             [network]\nconfig_directory = \"{}\"\ncache_directory = \"{}\"\nnetns_directory = \"{}\"\n\
+             [nri]\nsocket = \"{}\"\nplugin_path = \"{}\"\n",
             place("root"),
             place("state"),
             place("run/cringle.sock"),
@@ -49,6 +50,8 @@ mod tests {
             place("net.d"),
             place("cni"),
             place("netns"),
+            place("nri.sock"),
+            place("nri-plugins"),
         );
         file(directory, "config.toml", &text)
     }

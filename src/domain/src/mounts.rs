@@ -249,8 +249,12 @@ impl MountRequest {
     }
 }
 
-/// A mount over procfs would let a file of the client's stand in for one that the kernel reads our writes from.
-fn check_target(target: &Path, source: &Path) -> Result<(), Refusal> {
+/// Whether something may be mounted there. A mount over procfs would let a file of the client's stand in for one that the
+/// kernel reads our writes from.
+///
+/// # Errors
+/// Invalid, when it is the root or in procfs.
+pub fn check_target(target: &Path, source: &Path) -> Result<(), Refusal> {
     let refuse = |problem: &str| {
         Err(Refusal::invalid("mounts.container_path", format!("{target:?} {problem}")))
     };

@@ -34,6 +34,7 @@ use std::path::PathBuf;
 
 pub use command::command_line;
 pub use pod::{HostFiles, plan_pod};
+pub use resources::plan as plan_limits;
 
 /// What is known of the machine and of this daemon's own powers.
 #[derive(Debug, Clone)]

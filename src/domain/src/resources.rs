@@ -27,6 +27,12 @@ pub struct Resources {
     pub huge_pages: BTreeMap<String, u64>,
     /// cgroup v2 files to values.
     pub unified: BTreeMap<String, String>,
+    /// Memory in bytes that is left to it while others want some. Only plugins ask for it.
+    #[serde(default)]
+    pub memory_reservation: Option<u64>,
+    /// How many processes it may have; zero or less: any number. Only plugins ask for it.
+    #[serde(default)]
+    pub pids_limit: Option<i64>,
 }
 
 /// What a client says that a whole pod may use. The cgroup that holds a pod to it is the client's: here it is kept, shown and
@@ -75,6 +81,8 @@ impl Resources {
         merged.cpuset_cpus = update.cpuset_cpus.clone().or_else(|| self.cpuset_cpus.clone());
         merged.cpuset_memory_nodes =
             update.cpuset_memory_nodes.clone().or_else(|| self.cpuset_memory_nodes.clone());
+        merged.memory_reservation = update.memory_reservation.or(self.memory_reservation);
+        merged.pids_limit = update.pids_limit.or(self.pids_limit);
         merged
             .huge_pages
             .extend(update.huge_pages.iter().map(|(size, limit)| (size.clone(), *limit)));
@@ -141,6 +149,7 @@ impl Resources {
         for (field, limit) in [
             ("memory_limit_in_bytes", self.memory_limit),
             ("memory_swap_limit_in_bytes", self.memory_and_swap_limit),
+            ("memory_reservation", self.memory_reservation),
         ] {
             if let Some(limit) = limit.filter(|limit| i64::try_from(*limit).is_err()) {
                 return Err(invalid(field, format!("{limit} is more than the kernel can count")));

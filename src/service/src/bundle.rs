@@ -15,6 +15,7 @@ use cringle_domain::plan::{ContainerPlan, Identity, PlannedUsers};
 use cringle_domain::planner;
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::Resources;
+use cringle_domain::security::CapabilitySet;
 use cringle_domain::spec::Terminal;
 use cringle_kernel::terminal::Size;
 use cringle_proto_shim::{REAPER_ROLE, ROLE_ANNOTATION};
@@ -116,6 +117,19 @@ impl Draft {
         identity
     }
 
+    /// Replaces the profile by another, in the words of the runtime specification.
+    ///
+    /// # Errors
+    /// If it is no profile, or cannot be made into a filter.
+    pub fn confine(
+        &mut self,
+        profile: &[u8],
+        capabilities: CapabilitySet,
+    ) -> Result<(), ProfileError> {
+        self.profile = Some(profiles::checked(profile, capabilities)?);
+        Ok(())
+    }
+
     /// Writes `config.json` into the bundle directory of the container. If there are hooks it makes the directory for the root
     /// too: without that the root is mounted on the bundle itself, and hides the file from hooks that look at it from inside.
     ///
@@ -131,6 +145,15 @@ impl Draft {
         let document = Document::new(&self.spec, &linux, self.profile.as_deref());
         create(&directory.join(CONFIG), &document)
     }
+}
+
+/// The document of a container as it was written.
+///
+/// # Errors
+/// If the bundle cannot be read.
+pub fn written(directory: &Path) -> Result<Spec, BundleError> {
+    let path = directory.join(CONFIG);
+    decode(&path, &read(&path)?)
 }
 
 /// Writes a spec to a file that is not there yet.

@@ -47,6 +47,8 @@ pub struct Container {
     first_process: OnceLock<Box<RawValue>>,
     /// Whether it was started and no client has had the answer yet.
     start_unheard: AtomicBool,
+    /// Whether plugins were told that it has ended, or there were none.
+    pub(crate) end_told: Mutex<bool>,
     /// Last readings of what it uses.
     pub(crate) usage: Gauge<Usage>,
     pub(crate) layer: Gauge<LayerUsage>,
@@ -64,6 +66,7 @@ impl Container {
             supervisor: StdMutex::new(None),
             first_process: OnceLock::new(),
             start_unheard: AtomicBool::new(false),
+            end_told: Mutex::new(false),
             usage: Gauge::default(),
             layer: Gauge::default(),
             detail: Gauge::default(),

@@ -186,6 +186,18 @@ pub enum ServiceError {
     /// A bundle could not be made from a plan.
     #[error(transparent)]
     Bundle(#[from] crate::bundle::BundleError),
+    /// Plugins do not let it be done.
+    #[error(transparent)]
+    Plugin(#[from] cringle_nri::HookError),
+    /// What a plugin wants of a container can't be done.
+    #[error("failed to make the container as NRI plugin \"{plugin}\" wants it")]
+    Adjustment {
+        /// The plugin; several, with commas between them, if it is not known which of them.
+        plugin: String,
+        /// Why.
+        #[source]
+        source: Refusal,
+    },
     /// The shim of a container failed. Code Internal.
     #[error("shim of container {container} failed")]
     Supervisor {

@@ -12,6 +12,7 @@
 //! - [`cdi`]: devices that vendors describe in files.
 //! - [`events`]: the one order of all changes, told to those who subscribed.
 //! - [`stats`]: what pods and containers use; [`metrics`]: the same as named values, with what goes on in here.
+//! - [`nri`]: what plugins are told of all that, and what they change.
 //! - [`teardown`]: the one function that gives a pod's holds back.
 //! - [`recover`], [`sweep`]: what a start does with what it finds.
 
@@ -42,6 +43,7 @@ pub mod teardown;
 
 pub mod abilities;
 mod host;
+mod nri;
 mod service;
 
 pub use cdi::CdiFiles;

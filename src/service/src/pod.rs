@@ -57,6 +57,8 @@ pub struct Pod {
     /// Making a container takes it shared, stopping the pod takes it alone.
     pub(crate) gate: RwLock<()>,
     pub(crate) holds: Mutex<Holds<Hold>>,
+    /// Whether plugins were told that it stops, or there were none.
+    pub(crate) end_told: Mutex<bool>,
     /// The last reading of what it uses.
     pub(crate) reading: Gauge<PodReading>,
 }
@@ -72,6 +74,7 @@ impl Pod {
             tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             gate: RwLock::new(()),
             holds: Mutex::new(holds),
+            end_told: Mutex::new(false),
             reading: Gauge::default(),
         }
     }

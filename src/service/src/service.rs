@@ -18,6 +18,7 @@ use cringle_domain::pod::PodRecord;
 use cringle_domain::spec::{ContainerMetadata, ContainerSpec, PodMetadata, PodSpec};
 use cringle_image::Images;
 use cringle_network::Network;
+use cringle_nri::Nri;
 use cringle_store::layout::Layout;
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub struct Service {
     pub(crate) cdi: Option<Catalog>,
     pub(crate) images: Arc<Images>,
     pub(crate) network: Arc<Network>,
+    pub(crate) nri: Arc<Nri>,
     pub(crate) parents: Parents,
     pub(crate) pods: Arc<Index<Pod>>,
     pub(crate) containers: Arc<Index<Container>>,
@@ -86,6 +88,7 @@ impl Service {
         let journal = Journal::new(clock, Arc::clone(&pods), Arc::clone(&containers));
         let details = Self::details(&host, clock);
         let stats = Stats::new(&host, &layout, clock);
+        let nri = Nri::new(settings.nri.clone());
         Ok(Arc::new(Self {
             cdi: settings.cdi.catalog(),
             settings,
@@ -97,6 +100,7 @@ impl Service {
             exec_bounds: crate::container::exec::bounds(),
             images,
             network,
+            nri,
             parents,
             pods,
             containers,

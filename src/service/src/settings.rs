@@ -2,6 +2,7 @@
 
 use crate::cdi::CdiFiles;
 use cringle_domain::planner::PlanSettings;
+use cringle_nri::NriSettings;
 use cringle_store::layout::Layout;
 use std::path::PathBuf;
 
@@ -16,6 +17,8 @@ pub struct ServiceSettings {
     pub writes: Writes,
     /// Where vendors describe their devices.
     pub cdi: CdiFiles,
+    /// Where plugins are, and how long they may take.
+    pub nri: NriSettings,
     /// What the planner needs.
     pub plan: PlanSettings,
 }

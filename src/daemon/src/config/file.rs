@@ -3,7 +3,7 @@
 use super::declare::{Declaration, Mistake, Reader, Section, line};
 use super::settings::{
     CdiKeys, CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, MetricsKeys, NetworkKeys,
-    PodKeys, Settings, ShimKeys, StreamingKeys, TracingKeys,
+    NriKeys, PodKeys, Settings, ShimKeys, StreamingKeys, TracingKeys,
 };
 use super::values::AbsolutePath;
 use std::io;
@@ -110,7 +110,7 @@ pub(crate) fn defaults() -> String {
     text
 }
 
-const DECLARATIONS: [Declaration; 12] = [
+const DECLARATIONS: [Declaration; 13] = [
     DaemonKeys::DECLARATION,
     LogKeys::DECLARATION,
     ShimKeys::DECLARATION,
@@ -123,6 +123,7 @@ const DECLARATIONS: [Declaration; 12] = [
     CdiKeys::DECLARATION,
     StreamingKeys::DECLARATION,
     TracingKeys::DECLARATION,
+    NriKeys::DECLARATION,
 ];
 
 /// A parsed text from which sections are taken.
@@ -145,6 +146,7 @@ impl File<'_> {
         let cdi = self.section::<CdiKeys>();
         let streaming = self.agreeing(StreamingKeys::problems);
         let tracing = self.section::<TracingKeys>();
+        let nri = self.section::<NriKeys>();
         // Last: what no section took must be one of these.
         let root = std::mem::take(&mut self.root);
         let daemon = Reader::new("", self.text, root, &mut self.mistakes).section::<DaemonKeys>();
@@ -161,6 +163,7 @@ impl File<'_> {
             cdi: cdi?,
             streaming: streaming?,
             tracing: tracing?,
+            nri: nri?,
         })
     }
 

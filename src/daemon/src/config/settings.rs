@@ -40,6 +40,8 @@ pub(crate) struct Settings {
     pub(crate) streaming: StreamingKeys,
     /// Section `tracing`.
     pub(crate) tracing: TracingKeys,
+    /// Section `nri`.
+    pub(crate) nri: NriKeys,
 }
 
 section! {
@@ -206,6 +208,46 @@ section! {
         creation_timeout: Period = r#""30s""#,
         /// URLs that may wait for their clients. Each is good once and for a minute.
         max_waiting: NonZeroU16 = "1000",
+    }
+}
+
+section! {
+    /// Plugins of the Node Resource Interface: programs that are told what happens to pods and containers, and that may change
+    /// containers before they are made.
+    NriKeys = "nri" {
+        /// Whether there are any.
+        enable: Switch = "true",
+        /// The socket that they connect to, for root alone. Its directory is made, mode 0700. If another runtime listens there,
+        /// it is left to that.
+        socket: AbsolutePath = r#""/var/run/nri/nri.sock""#,
+        /// Take connections. Without that there are only the plugins that are launched.
+        external_connections: Switch = "true",
+        /// Where plugins are that are launched at the start: executable files named NN-name. It need not exist.
+        plugin_path: AbsolutePath = r#""/opt/nri/plugins""#,
+        /// Where their configuration is: NN-name.conf or name.conf.
+        plugin_config_path: AbsolutePath = r#""/etc/nri/conf.d""#,
+        /// How long a plugin may take to register, and to take in what there is.
+        plugin_registration_timeout: Period = r#""5s""#,
+        /// How long a plugin may take to answer a request; it is dropped if it takes longer.
+        plugin_request_timeout: Period = r#""2s""#,
+        /// Have what plugins want judged by the built-in validator. What it rejects is below.
+        default_validator: Switch = "false",
+        /// No plugin may add OCI hooks.
+        reject_oci_hook_adjustment: Switch = "false",
+        /// No plugin may change the seccomp policy of containers that ask for the runtime's default.
+        reject_runtime_default_seccomp_adjustment: Switch = "false",
+        /// No plugin may change the seccomp policy of containers that ask for none.
+        reject_unconfined_seccomp_adjustment: Switch = "false",
+        /// No plugin may change the seccomp policy of containers that bring their own.
+        reject_custom_seccomp_adjustment: Switch = "false",
+        /// No plugin may change namespaces.
+        reject_namespace_adjustment: Switch = "false",
+        /// No plugin may change sysctls.
+        reject_sysctl_adjustment: Switch = "false",
+        /// Plugins, by name or NN-name, without which no container is made. Static pods are no exception.
+        required_plugins: Vec<String> = "[]",
+        /// The annotation by which a pod says that it can do without required plugins; empty: there is none.
+        tolerate_missing_plugins_annotation: String = r#""""#,
     }
 }
 

@@ -9,6 +9,7 @@ mod image;
 use cringle_cdi::ApplyError;
 use cringle_domain::refusal::Refusal;
 use cringle_network::GenerateError;
+use cringle_nri::HookError;
 use cringle_proto_shim::control::FailureKind;
 use cringle_service::ServiceError;
 use cringle_service::bundle::BundleError;
@@ -103,6 +104,8 @@ fn code(error: &ServiceError) -> Code {
         ServiceError::NetworkPlan(_) => Code::Unavailable,
         ServiceError::Pull(error) => image::code(error),
         ServiceError::Bundle(error) => bundle_code(error),
+        ServiceError::Plugin(error) => hook_code(error),
+        ServiceError::Adjustment { source, .. } => refusal_code(source),
         ServiceError::Supervisor { source, .. }
         | ServiceError::Start { source, .. }
         | ServiceError::Attach { source, .. } => supervisor_code(source),
@@ -146,6 +149,16 @@ fn bundle_code(error: &BundleError) -> Code {
         BundleError::Express(_) | BundleError::Encode { .. } | BundleError::File { .. } => {
             Code::Internal
         }
+    }
+}
+
+fn hook_code(error: &HookError) -> Code {
+    match error {
+        HookError::Refused { .. }
+        | HookError::Conflict { .. }
+        | HookError::UpdateOfTheNew { .. } => Code::FailedPrecondition,
+        HookError::Unanswered { .. } => Code::Unavailable,
+        HookError::Rejected { .. } => Code::PermissionDenied,
     }
 }
 
@@ -293,6 +306,14 @@ mod tests {
             (
                 exec(ExecError::Supervisor(SupervisorError::Silent { order: "exec" })),
                 Code::Unavailable,
+            ),
+            (
+                ServiceError::Adjustment { plugin: text(), source: Refusal::Unsupported(text()) },
+                Code::Unimplemented,
+            ),
+            (
+                ServiceError::Plugin(HookError::Rejected { validator: text(), reason: text() }),
+                Code::PermissionDenied,
             ),
             (file(Errno::IO), Code::Internal),
             (file(Errno::NOSPC), Code::ResourceExhausted),

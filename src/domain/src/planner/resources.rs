@@ -6,7 +6,10 @@ use crate::resources::Resources;
 use crate::security::CapabilitySet;
 
 /// The limits asked for, if they can be set here.
-pub(super) fn plan(asked: &Resources, facts: &HostFacts) -> Result<Resources, Refusal> {
+///
+/// # Errors
+/// A limit is out of bounds, or this machine does not have it.
+pub fn plan(asked: &Resources, facts: &HostFacts) -> Result<Resources, Refusal> {
     asked.check()?;
     if facts.cgroups == CgroupLayout::Legacy && !asked.unified.is_empty() {
         return Err(Refusal::invalid(

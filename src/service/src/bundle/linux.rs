@@ -13,7 +13,7 @@ use oci_spec::runtime::{
     Linux, LinuxBuilder, LinuxCpu, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup,
     LinuxDeviceCgroupBuilder, LinuxDeviceType, LinuxHugepageLimit, LinuxHugepageLimitBuilder,
     LinuxIdMapping, LinuxIdMappingBuilder, LinuxMemory, LinuxNamespace, LinuxNamespaceBuilder,
-    LinuxNamespaceType, LinuxResources, LinuxResourcesBuilder,
+    LinuxNamespaceType, LinuxPidsBuilder, LinuxResources, LinuxResourcesBuilder,
 };
 use std::path::{Path, PathBuf};
 
@@ -82,6 +82,9 @@ pub(super) fn resources(
     }
     if !limits.unified.is_empty() {
         resources.set_unified(Some(limits.unified.clone().into_iter().collect()));
+    }
+    if let Some(limit) = limits.pids_limit {
+        resources.set_pids(Some(LinuxPidsBuilder::default().limit(limit).build()?));
     }
     Ok(resources)
 }
@@ -169,6 +172,7 @@ fn memory(limits: &Resources) -> Result<Option<LinuxMemory>, BundleError> {
     let mut memory = LinuxMemory::default();
     memory
         .set_limit(limits.memory_limit.map(signed).transpose()?)
+        .set_reservation(limits.memory_reservation.map(signed).transpose()?)
         .set_swap(limits.memory_and_swap_limit.map(signed).transpose()?);
     Ok((memory != LinuxMemory::default()).then_some(memory))
 }

@@ -80,11 +80,19 @@ fn built_in(capabilities: CapabilitySet) -> Result<Arc<RawValue>, ProfileError> 
 }
 
 fn of_file(path: &Path, capabilities: CapabilitySet) -> Result<Arc<RawValue>, ProfileError> {
+    checked(&content(path)?, capabilities)
+}
+
+/// A profile as somebody wrote it, which can be made into a filter.
+pub(super) fn checked(
+    text: &[u8],
+    capabilities: CapabilitySet,
+) -> Result<Arc<RawValue>, ProfileError> {
     let circumstances = Circumstances {
         capabilities: KernelSet::from_bits(capabilities.bits()),
         kernel: kernel_version(),
     };
-    let profile = read_profile(&content(path)?, &circumstances)?;
+    let profile = read_profile(text, &circumstances)?;
     // The shim compiles it again; a profile that it would refuse is refused here, where the client still listens.
     compile(&profile)?;
     encode(&profile)

@@ -1,14 +1,13 @@
 //! CreateContainer: everything decided and laid out, no process yet.
 
-use super::account;
 use super::places::Subject;
+use crate::bundle::Draft;
 use crate::metrics::Stage;
 use crate::pod::Pod;
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::namespaces::ContainerPid;
-use cringle_domain::plan::ContainerPlan;
 use cringle_domain::pod::PodRecord;
 use cringle_domain::refusal::Refusal;
 use cringle_domain::spec::{ContainerMetadata, ContainerSpec};
@@ -31,7 +30,7 @@ impl Service {
         let (service, wanted) = (Arc::clone(self), spec.clone());
         let made = || async move {
             let _watch = service.stages.watch(Stage::ContainerCreate);
-            service.container_as_wanted(&pod, wanted).await
+            Box::pin(service.container_as_wanted(&pod, wanted)).await
         };
         let made = self.container_claims.carry_out(&name, spec, made).await;
         made.unwrap_or_else(|so_far| {
@@ -50,7 +49,7 @@ impl Service {
         let spec = self.with_target(&pod, spec)?;
         match self.standing_container(&pod.id, &spec)? {
             Some(id) => Ok(id),
-            None => self.make_container(&pod, &spec),
+            None => self.make_container(&pod, &spec).await,
         }
     }
 
@@ -76,7 +75,7 @@ impl Service {
         }
     }
 
-    fn make_container(
+    async fn make_container(
         &self,
         pod: &PodRecord,
         spec: &ContainerSpec,
@@ -89,18 +88,28 @@ impl Service {
         self.require_mounts(&spec.mounts)?;
         let volumes = self.image_volumes(&spec.mounts)?;
         let subject = Subject { pod, spec, image: &image, volumes: &volumes, id: &id };
-        let plan = self.plan_container(subject)?;
-        let laid_out = tokio::task::block_in_place(|| self.lay_out(subject, &plan));
+        let mut plan = self.plan_container(subject)?;
+        let mut draft = Draft::new(&plan)?;
+        if !spec.cdi_devices.is_empty() {
+            tokio::task::block_in_place(|| self.apply_cdi(&spec.cdi_devices, &mut draft.spec))?;
+        }
+        let mut record = self.record_of(subject, &plan);
+        let steady = self.steady().await;
+        self.let_plugins_shape(pod, &mut record, &mut plan, &mut draft).await?;
+        record.identity = draft.identity();
+        let laid_out =
+            tokio::task::block_in_place(|| self.lay_out(subject, &plan, draft, record.clone()));
         match laid_out {
-            Ok(container) => {
-                self.journal.appear(Arc::new(container));
-                Ok(id)
-            }
+            Ok(container) => self.journal.appear(Arc::new(container)),
             Err(error) => {
                 self.clear_away(&id);
-                Err(error)
+                self.tell_container_undone(&record).await;
+                return Err(error);
             }
         }
+        drop(steady);
+        self.tell_container_made(&record).await;
+        Ok(id)
     }
 
     /// The container whose PID namespace is asked for, found among those of the pod that run.
@@ -119,12 +128,6 @@ impl Service {
             spec.security.pid = ContainerPid::Of(found.id.clone());
         }
         Ok(spec)
-    }
-
-    fn plan_container(&self, subject: Subject<'_>) -> Result<ContainerPlan, ServiceError> {
-        let lower = self.images.lower_directories(&subject.image.record);
-        let files = account::read(&lower)?;
-        self.plan_with(subject, &files)
     }
 }
 

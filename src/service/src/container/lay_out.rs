@@ -2,7 +2,8 @@
 
 use super::Container;
 use super::places::Subject;
-use crate::{Service, ServiceError, bundle};
+use crate::bundle::Draft;
+use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use cringle_domain::id::ContainerId;
 use cringle_domain::image::Image;
@@ -19,16 +20,15 @@ impl Service {
         &self,
         subject: Subject<'_>,
         plan: &ContainerPlan,
+        draft: Draft,
+        record: ContainerRecord,
     ) -> Result<Container, ServiceError> {
-        let Subject { pod, spec, image, volumes, id } = subject;
+        let Subject { pod, image, volumes, id, .. } = subject;
         let directory = self.layout.bundle(id);
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
             .map_err(|source| ServiceError::file("make", directory.clone(), source))?;
-        let mut draft = bundle::Draft::new(plan)?;
-        self.apply_cdi(&spec.cdi_devices, &mut draft.spec)?;
-        let identity = draft.identity();
         draft.write(&directory)?;
         for volume in &plan.volumes {
             make_volume(volume)?;
@@ -43,7 +43,14 @@ impl Service {
             action: format!("make the writable layer of container {id}"),
             source,
         })?;
-        let record = ContainerRecord {
+        let tracked = Tracked::create(self.layout.container_record(id), record)?;
+        Ok(Container::new(tracked, &self.journal))
+    }
+
+    /// The record of a container that will be laid out by this plan.
+    pub(super) fn record_of(&self, subject: Subject<'_>, plan: &ContainerPlan) -> ContainerRecord {
+        let Subject { pod, spec, image, volumes, id } = subject;
+        ContainerRecord {
             id: id.clone(),
             pod: pod.id.clone(),
             spec: spec.clone(),
@@ -51,16 +58,14 @@ impl Service {
             image_reference: reference_of(image),
             layers: image.record.layers.iter().map(|layer| layer.key().clone()).collect(),
             image_volumes: volumes.recorded(),
-            identity,
+            identity: plan.process.identity.clone(),
             stop_signal: plan.stop_signal,
             resources: plan.resources.clone(),
             cgroup: plan.cgroup.clone(),
             created: self.clock.now(),
             boot: self.host.boot.clone(),
             phase: ContainerPhase::Created,
-        };
-        let tracked = Tracked::create(self.layout.container_record(id), record)?;
-        Ok(Container::new(tracked, &self.journal))
+        }
     }
 
     /// Takes back what a failed creation made.

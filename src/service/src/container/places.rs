@@ -1,6 +1,6 @@
 //! What the planner needs besides the request: where the pod's things are, and the devices that the request means.
 
-use super::account::AccountFiles;
+use super::account;
 use super::image_volumes::ImageVolumes;
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
@@ -28,12 +28,12 @@ pub(crate) struct Subject<'a> {
 
 impl Service {
     /// Plans a container.
-    pub(super) fn plan_with(
+    pub(super) fn plan_container(
         &self,
         subject: Subject<'_>,
-        files: &AccountFiles,
     ) -> Result<ContainerPlan, ServiceError> {
         let Subject { pod, spec, image, .. } = subject;
+        let files = account::read(&self.images.lower_directories(&image.record))?;
         let privileged = spec.security.privilege == Privilege::Privileged;
         let host_devices = if privileged { all_devices()? } else { Vec::new() };
         let requested = spec.devices.iter().map(|request| devices_at(&request.host_path));

@@ -29,7 +29,10 @@ impl Service {
     ) -> Result<(), ServiceError> {
         let _operation = container.operation.lock().await;
         self.stop_found_container(container, Duration::ZERO).await?;
+        self.tell_container_ended(container).await;
+        let before = container.record();
         container.tracked.advance(ContainerEvent::RemoveOrdered).await?;
+        self.tell_container_removed(&before).await;
         self.dissolve(container).await
     }
 

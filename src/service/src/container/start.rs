@@ -38,6 +38,11 @@ impl Service {
         let _open = pod.gate.read().await;
         // Behind the gate, for a stop may have gone through it before us.
         self.find_ready_pod(record.pod.as_str())?;
+        let _steady = self.steady().await;
+        if let Err(error) = self.tell_container_starts(&record).await {
+            self.note_failed_start(container, crate::error::chain(&error)).await?;
+            return Err(error);
+        }
         match self.launch_while_ready(container, &pod).await {
             Ok((supervisor, process)) => {
                 let started = ContainerEvent::Started(process, self.clock.now());
@@ -50,12 +55,12 @@ impl Service {
                 }
                 container.keep_start();
                 self.follow(container, supervisor);
+                self.tell_container_started(&container.record()).await;
                 Ok(())
             }
             Err(source) => {
-                let failed = ServiceError::Start { container: record.id.clone(), source };
-                self.note_failed_start(container, &failed).await?;
-                Err(failed)
+                self.note_failed_start(container, crate::error::chain(&source)).await?;
+                Err(ServiceError::Start { container: record.id.clone(), source })
             }
         }
     }
@@ -63,13 +68,13 @@ impl Service {
     async fn note_failed_start(
         &self,
         container: &Container,
-        error: &ServiceError,
+        cause: String,
     ) -> Result<(), ServiceError> {
         let record = container.record();
         self.end_shim(&record.id).await?;
-        let cause = std::error::Error::source(error).map_or_else(String::new, crate::error::chain);
         let failed = ContainerEvent::StartFailed(cause, self.clock.now());
         container.tracked.advance(failed).await?;
+        self.tell_container_ended(container).await;
         Ok(())
     }
 
@@ -85,7 +90,10 @@ impl Service {
             };
             match service.record_exit(&container, exit).await {
                 // Our record is kept, so the shim may forget its own; if it is gone already it has.
-                Ok(()) => drop(supervisor.acknowledge_exit().await),
+                Ok(()) => {
+                    drop(supervisor.acknowledge_exit().await);
+                    service.tell_container_ended(&container).await;
+                }
                 Err(error) => {
                     let error = crate::error::chain(&error);
                     tracing::error!(container = %container.container_id(), error, "exit not recorded");

@@ -39,6 +39,18 @@ impl Service {
         container: &Container,
         grace: Duration,
     ) -> Result<(), ServiceError> {
+        self.end_container(container, grace).await?;
+        if matches!(container.record().phase, ContainerPhase::Exited { .. }) {
+            self.tell_container_ended(container).await;
+        }
+        Ok(())
+    }
+
+    async fn end_container(
+        &self,
+        container: &Container,
+        grace: Duration,
+    ) -> Result<(), ServiceError> {
         if !is_running(container) {
             return Ok(());
         }

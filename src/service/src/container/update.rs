@@ -34,9 +34,24 @@ impl Service {
         container: &Container,
         change: Resources,
     ) -> Result<(), ServiceError> {
-        let _operation = container.operation.lock().await;
         let record = container.record();
-        let mut wanted = record.resources.merged(&change)?;
+        require_limitable(&record)?;
+        let change = self.let_plugins_limit(&record, change).await?;
+        let operation = container.operation.lock().await;
+        self.set_limits(container, &change).await?;
+        drop(operation);
+        self.tell_container_limited(&container.record()).await;
+        Ok(())
+    }
+
+    /// Puts limits in force and on record. The caller holds the container's operation.
+    pub(crate) async fn set_limits(
+        &self,
+        container: &Container,
+        change: &Resources,
+    ) -> Result<(), ServiceError> {
+        let record = container.record();
+        let mut wanted = record.resources.merged(change)?;
         wanted.oom_score_adjustment = record.resources.oom_score_adjustment;
         self.put_in_force(container, &record, &wanted).await?;
         let noted = container.tracked.advance(ContainerEvent::Limited(wanted)).await;
@@ -67,9 +82,19 @@ impl Service {
                 Ok(bundle::rewrite_resources(&self.layout.bundle(&record.id), limits)?)
             }
             ContainerPhase::Creating | ContainerPhase::Exited { .. } | ContainerPhase::Removing => {
-                let (container, phase) = (record.id.clone(), record.phase.name());
-                Err(ServiceError::ContainerPhase(ContainerRefusal { container, phase }))
+                require_limitable(record)
             }
+        }
+    }
+}
+
+/// Only what is created or runs has limits.
+fn require_limitable(record: &ContainerRecord) -> Result<(), ServiceError> {
+    match record.phase {
+        ContainerPhase::Created | ContainerPhase::Running { .. } => Ok(()),
+        ContainerPhase::Creating | ContainerPhase::Exited { .. } | ContainerPhase::Removing => {
+            let (container, phase) = (record.id.clone(), record.phase.name());
+            Err(ServiceError::ContainerPhase(ContainerRefusal { container, phase }))
         }
     }
 }

@@ -42,7 +42,13 @@ impl Service {
             None
         };
         let (supervisor, reaper) = reaper.unzip();
-        pod.tracked.advance(PodEvent::BroughtUp { addresses, reaper }).await?;
+        let _steady = self.steady().await;
+        self.tell_pod_runs(&record, &addresses).await?;
+        let brought_up = pod.tracked.advance(PodEvent::BroughtUp { addresses, reaper }).await;
+        if let Err(error) = brought_up {
+            self.tell_pod_undone(&record).await;
+            return Err(error.into());
+        }
         if let Some(supervisor) = supervisor {
             self.follow_reaper(pod, supervisor);
         }

@@ -41,6 +41,11 @@ impl Service {
         if !matches!(record.phase, PodPhase::Ready { .. }) {
             return Vec::new();
         }
+        self.pinned(record)
+    }
+
+    /// The namespaces of a pod by their kind, and where they are pinned while it has them.
+    pub(crate) fn pinned(&self, record: &PodRecord) -> Vec<(&'static str, PathBuf)> {
         let directory = self.layout.pod_directory(&record.id);
         let holds = super::plan_holds(&record.spec, 0).into_iter();
         let pin = |hold| match hold {

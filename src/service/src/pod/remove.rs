@@ -28,7 +28,9 @@ impl Service {
         for container in self.containers_of(pod.pod_id()) {
             self.remove_found_container(&container).await?;
         }
+        let before = pod.record();
         pod.tracked.advance(PodEvent::RemoveOrdered).await?;
+        self.tell_pod_removed(&before).await;
         self.forget_pod(pod)
     }
 

@@ -25,10 +25,12 @@ impl Service {
         self: &Arc<Self>,
         pod: &Arc<Pod>,
     ) -> Result<(), ServiceError> {
+        let before = pod.record();
         // Before the first effect, so that a crash cannot show a dead network as ready.
         pod.tracked.advance(PodEvent::StopOrdered(self.clock.now())).await?;
         let _alone = pod.gate.write().await;
         self.stop_containers(pod).await?;
+        self.tell_pod_stops(pod, &before).await;
         self.tear_down(pod).await
     }
 

@@ -86,6 +86,7 @@ pub(super) fn limits(
             .map(|limit| (limit.page_size, limit.limit))
             .collect(),
         unified: sorted(resources.unified),
+        ..Resources::default()
     };
     limits.check()?;
     Ok(limits)
