@@ -31,6 +31,7 @@ class Daemon:
         self.state = self.directory / "state"
         self.leases = self.directory / "leases"
         self.socket = self.state / "cringle.sock"
+        self.nri = self.state / "nri.sock"
         self.log = self.directory / "daemon.log"
         self.process = None
         # What else its configuration has.
@@ -107,6 +108,10 @@ config_directory = "{self.directory / 'net.d'}"
 plugin_directories = ["{self.directory / 'plugins'}"]
 cache_directory = "{self.directory / 'cni'}"
 netns_directory = "{self.directory / 'netns'}"
+
+[nri]
+socket = "{self.nri}"
+plugin_path = "{self.directory / 'nri-plugins'}"
 
 {mirrors}
 

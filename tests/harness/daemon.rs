@@ -207,6 +207,12 @@ impl Daemon {
         self.directory.join("metrics.sock")
     }
 
+    /// Where plugins of its own connect.
+    #[must_use]
+    pub fn nri(&self) -> PathBuf {
+        self.directory.join("nri.sock")
+    }
+
     /// The process id of the running daemon.
     pub fn id(&mut self) -> Result<u32> {
         Ok(self.running()?.id())
@@ -322,6 +328,11 @@ netns_directory = "{netns}"
 
 [images.registries."{MIRRORED}"]
 mirrors = ["http://{registry}"]
+
+[nri]
+socket = "{plugins_socket}"
+plugin_path = "{nri_plugins}"
+plugin_config_path = "{nri_plugins}"
 "#,
             instance = self.instance,
             root = self.root().display(),
@@ -331,6 +342,8 @@ mirrors = ["http://{registry}"]
             metrics = self.metrics().display(),
             networks = place("net.d"),
             plugins = place("plugins"),
+            plugins_socket = self.nri().display(),
+            nri_plugins = place("nri-plugins"),
             cache = place("cni"),
             netns = place("netns"),
         )

@@ -16,6 +16,7 @@ pub mod image;
 pub mod inventory;
 pub mod leak;
 pub mod limit;
+pub mod plugin;
 pub mod registry;
 pub mod request;
 pub mod session;
