@@ -13,7 +13,7 @@ PREFIX := /usr/local
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build install demo test test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
+.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
 
 # FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -32,7 +32,12 @@ demo: install-deps build
 	conformance/demo --programs $(DIST)
 
 # Everything that must pass (needs root); each part ends with its own summary.
-test: install-deps test-unit test-fuzz test-e2e build test-conformance
+test: install-deps kubelet-begun test-unit test-fuzz test-e2e build test-conformance test-kubelet
+
+# Its build takes minutes on a cold cache of Go, so it goes on beside the tests before its own, which wait for its end.
+kubelet-begun: install-deps
+	mkdir -p target
+	conformance/kubelet/build >target/kubelet-build.log 2>&1 </dev/null &
 
 # One at a time: many tests clone this process, and a copy has the locks of threads that it does not have.
 test-unit:
@@ -50,7 +55,7 @@ test-conformance:
 	conformance/run --random --parallel 8 --programs $(DIST)
 	conformance/run --websocket --focus Streaming --programs $(DIST)
 
-# A real kubelet with static pods. Its build takes minutes on a cold cache of Go: `conformance/kubelet/build &` may begin early.
+# A real kubelet with static pods.
 test-kubelet: install-deps
 	conformance/kubelet/run --programs $(DIST)
 

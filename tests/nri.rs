@@ -4,13 +4,18 @@
 use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{
     ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest,
+    UpdatePodSandboxResourcesRequest,
 };
+use cringle_tests::client::{code, message};
 use cringle_tests::plugin::{Notes, Plugin, program, ready, sleeper};
 use cringle_tests::request::{container, with_memory};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
 use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
+use tonic::Code;
 
 const MIB: i64 = 1 << 20;
 
@@ -28,13 +33,26 @@ async fn limit(stage: &mut Stage, id: &str, bytes: i64) -> Result<()> {
     Ok(())
 }
 
+async fn limit_pod(stage: &mut Stage, id: &str, bytes: i64) -> Result<()> {
+    let request = UpdatePodSandboxResourcesRequest {
+        pod_sandbox_id: id.to_owned(),
+        resources: Some(LinuxContainerResources {
+            memory_limit_in_bytes: bytes,
+            ..LinuxContainerResources::default()
+        }),
+        ..UpdatePodSandboxResourcesRequest::default()
+    };
+    stage.cri.runtime.update_pod_sandbox_resources(request).await?;
+    Ok(())
+}
+
 /// The memory limit that the client is shown.
 async fn limit_of(stage: &mut Stage, id: &str) -> Result<i64> {
     let resources = stage.cri.container(id).await?.resources.context("resources")?;
     Ok(resources.linux.context("of Linux")?.memory_limit_in_bytes)
 }
 
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 15] = [
     "Configure",
     "Synchronize",
     "RunPodSandbox",
@@ -44,6 +62,8 @@ const ORDER: [&str; 13] = [
     "PostStartContainer",
     "UpdateContainer",
     "PostUpdateContainer",
+    "UpdatePodSandbox",
+    "PostUpdatePodSandbox",
     "StopContainer",
     "RemoveContainer",
     "StopPodSandbox",
@@ -61,6 +81,7 @@ fn everything_is_told_in_order_and_as_it_is() -> Result<()> {
         let id = stage.cri.create((&pod, &pod_config), &config).await?;
         stage.cri.start(&id).await?;
         limit(stage, &id, 48 * MIB).await?;
+        limit_pod(stage, &pod, 96 * MIB).await?;
         let address = stage.cri.pod(&pod).await?.network.context("a network")?.ip;
         let process = stage.cri.process(&id).await?;
         stage.cri.stop(&id, 0).await?;
@@ -84,6 +105,10 @@ fn everything_is_told_in_order_and_as_it_is() -> Result<()> {
         check_container(notes, &pod, &id)?;
         let started = notes.last("PostStartContainer")?["container"].take();
         ensure!(started["pid"] == process, "{started}");
+        ensure!(notes.last("UpdatePodSandbox")?["limit"] == 96 * MIB);
+        let resized = notes.last("PostUpdatePodSandbox")?["pod"]["linux"].take();
+        let limit = &resized["podResources"]["memory"]["limit"]["value"];
+        ensure!(*limit == json!((96 * MIB).to_string()), "{resized}");
         Ok(())
     })
 }
@@ -187,6 +212,39 @@ fn what_plugins_change_is_so_in_the_container_and_in_what_clients_are_shown() ->
         ensure!(told["linux"]["resources"]["pids"]["limit"] == "30", "{told}");
         stage.crash().await?;
         ensure!(limit_of(stage, &id).await? == 32 * MIB, "not after a restart");
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn devices_that_plugins_name_are_given_or_refused_with_their_names() -> Result<()> {
+    on_stage(async |stage| {
+        let directory = stage.directory().join("cdi");
+        std::fs::create_dir(&directory)?;
+        stage.configure(&format!("\n[cdi]\nspec_dirs = [{directory:?}]\n")).await?;
+        let file = json!({"cdiVersion": "1.1.0", "kind": "vendor.example/board", "devices": [
+            {"name": "one", "containerEdits": {"env": ["BOARD=one"]}}]});
+        File::create(directory.join("board.json"))?.write_all(file.to_string().as_bytes())?;
+        let wanting = |device: &str| {
+            json!({"CreateContainer": {"adjust": {"CDIDevices": [{"name": device}]}}}).to_string()
+        };
+        let known = wanting("vendor.example/board=one");
+        let plugin = Plugin::behaving(stage, "10-boards", &[], &known).await?;
+        let (pod, config) = ready(stage).await?;
+        let id = stage.cri.create((&pod, &config), &sleeper()).await?;
+        stage.cri.start(&id).await?;
+        let output = stage.cri.output(&id, &["sh", "-c", "echo $BOARD"]).await?;
+        ensure!(output == "one\n", "{output}");
+        for (device, expected) in
+            [("vendor.example/board=two", Code::NotFound), ("board", Code::InvalidArgument)]
+        {
+            plugin.notes().behave(&wanting(device))?;
+            let other = container("other", BUSYBOX, &["true"]);
+            let refused = stage.cri.create((&pod, &config), &other).await;
+            ensure!(code(&refused) == Some(expected), "{refused:?}");
+            let text = message(&refused);
+            ensure!(text.contains("10-boards") && text.contains(device), "{text}");
+        }
         stage.cri.take_away(&pod).await
     })
 }

@@ -138,8 +138,11 @@ func (p *plugin) RemovePodSandbox(_ context.Context, pod *api.PodSandbox) error 
 	return err
 }
 
-func (p *plugin) UpdatePodSandbox(_ context.Context, pod *api.PodSandbox, _, _ *api.LinuxResources) error {
-	_, err := p.told("UpdatePodSandbox", pod, nil, nil)
+func (p *plugin) UpdatePodSandbox(_ context.Context, pod *api.PodSandbox, overhead, resources *api.LinuxResources) error {
+	_, err := p.told("UpdatePodSandbox", pod, nil, map[string]any{
+		"overhead": overhead.GetMemory().GetLimit().GetValue(),
+		"limit":    resources.GetMemory().GetLimit().GetValue(),
+	})
 	return err
 }
 

@@ -189,14 +189,14 @@ pub enum ServiceError {
     /// Plugins do not let it be done.
     #[error(transparent)]
     Plugin(#[from] cringle_nri::HookError),
-    /// What a plugin wants of a container can't be done.
+    /// What a plugin wants of a container can't be done. Its code is that of the reason.
     #[error("failed to make the container as NRI plugin \"{plugin}\" wants it")]
     Adjustment {
         /// The plugin; several, with commas between them, if it is not known which of them.
         plugin: String,
         /// Why.
         #[source]
-        source: Refusal,
+        source: Box<ServiceError>,
     },
     /// The shim of a container failed. Code Internal.
     #[error("shim of container {container} failed")]

@@ -10,26 +10,24 @@
 mod adjust;
 mod describe;
 mod limits;
+mod pods;
 mod runtime;
 
 use crate::bundle::{self, Draft};
 use crate::container::Container;
-use crate::pod::Pod;
 use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use cringle_domain::plan::ContainerPlan;
 use cringle_domain::pod::PodRecord;
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::Resources;
-use cringle_nri::{Hook, Steady};
+use cringle_nri::{Creation, Hook, Steady};
 use cringle_proto_nri::v1alpha1::{
     Container as ToldContainer, ContainerEviction, ContainerUpdate, PodSandbox,
     PostCreateContainerRequest, PostStartContainerRequest, PostUpdateContainerRequest,
-    RemoveContainerRequest, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StopContainerRequest, StopPodSandboxRequest,
+    RemoveContainerRequest, StartContainerRequest, StopContainerRequest,
 };
 use runtime::Ties;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
@@ -71,55 +69,6 @@ impl Service {
         self.nri.steady().await
     }
 
-    /// Tells of a pod that has everything and that nobody sees yet.
-    ///
-    /// # Errors
-    /// A plugin refuses; then all were told that the pod is gone again.
-    pub(crate) async fn tell_pod_runs(
-        &self,
-        record: &PodRecord,
-        addresses: &[IpAddr],
-    ) -> Result<(), ServiceError> {
-        if !self.nri.has_plugins() {
-            return Ok(());
-        }
-        let pod = describe::pod(record, &self.pinned(record), addresses);
-        let request = RunPodSandboxRequest { pod: Some(pod) };
-        let told = Box::pin(self.nri.tell(&request)).await;
-        if let Err(error) = told {
-            self.tell_pod_undone(record).await;
-            return Err(error.into());
-        }
-        Ok(())
-    }
-
-    /// Tells that a pod that was told to run does not.
-    pub(crate) async fn tell_pod_undone(&self, record: &PodRecord) {
-        if self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&StopPodSandboxRequest { pod: pod.clone() }).await;
-            self.inform(&RemovePodSandboxRequest { pod }).await;
-        }
-    }
-
-    /// Tells, once, that a pod stops: its containers have ended, its network is still there. `record` is how it was before.
-    pub(crate) async fn tell_pod_stops(&self, pod: &Pod, record: &PodRecord) {
-        let mut told = pod.end_told.lock().await;
-        if !*told && self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&StopPodSandboxRequest { pod }).await;
-        }
-        *told = true;
-    }
-
-    /// Tells that a pod is removed.
-    pub(crate) async fn tell_pod_removed(&self, record: &PodRecord) {
-        if self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&RemovePodSandboxRequest { pod }).await;
-        }
-    }
-
     /// Asks how a container shall be made, and changes its record, its plan and its document accordingly; and other
     /// containers, if plugins want that.
     ///
@@ -150,9 +99,7 @@ impl Service {
         let told = describe::container(record, Some(&draft.spec));
         let asked = Box::pin(self.nri.create(self.described_pod(pod), told)).await;
         let shaped = match asked {
-            Ok(creation) => {
-                adjust::apply(&creation, &self.host.facts, plan, draft).map(|()| creation)
-            }
+            Ok(creation) => self.adjust(&creation, plan, draft).map(|()| creation),
             Err(error) => Err(error.into()),
         };
         match shaped {
@@ -168,6 +115,19 @@ impl Service {
                 Err(error)
             }
         }
+    }
+
+    /// Devices come first, so that what else plugins want has the last word on what comes with a device.
+    fn adjust(
+        &self,
+        creation: &Creation,
+        plan: &mut ContainerPlan,
+        draft: &mut Draft,
+    ) -> Result<(), ServiceError> {
+        let devices = adjust::devices(creation)?;
+        tokio::task::block_in_place(|| self.apply_cdi(&devices, &mut draft.spec))
+            .map_err(|error| adjust::without_devices(creation, error))?;
+        adjust::apply(creation, &self.host.facts, plan, draft)
     }
 
     /// Tells that a container that was told to be made is not.

@@ -105,13 +105,13 @@ fn code(error: &ServiceError) -> Code {
         ServiceError::Pull(error) => image::code(error),
         ServiceError::Bundle(error) => bundle_code(error),
         ServiceError::Plugin(error) => hook_code(error),
-        ServiceError::Adjustment { source, .. } => refusal_code(source),
         ServiceError::Supervisor { source, .. }
         | ServiceError::Start { source, .. }
         | ServiceError::Attach { source, .. } => supervisor_code(source),
         ServiceError::Forward { .. } => Code::Unavailable,
         ServiceError::Exec { source, .. } => exec_code(source),
         ServiceError::Joined(error) => code(error),
+        ServiceError::Adjustment { source, .. } => code(source),
         ServiceError::Record { .. }
         | ServiceError::File { .. }
         | ServiceError::Holds(_)
@@ -308,7 +308,10 @@ mod tests {
                 Code::Unavailable,
             ),
             (
-                ServiceError::Adjustment { plugin: text(), source: Refusal::Unsupported(text()) },
+                ServiceError::Adjustment {
+                    plugin: text(),
+                    source: Box::new(Refusal::Unsupported(text()).into()),
+                },
                 Code::Unimplemented,
             ),
             (

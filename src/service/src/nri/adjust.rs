@@ -9,6 +9,7 @@ mod linux;
 use super::limits;
 use crate::bundle::{self, Draft};
 use crate::{ServiceError, bundle::BundleError};
+use cringle_domain::cdi::{DeviceName, MalformedName};
 use cringle_domain::plan::ContainerPlan;
 use cringle_domain::planner::{self, HostFacts};
 use cringle_domain::refusal::Refusal;
@@ -18,6 +19,7 @@ use cringle_proto_nri::v1alpha1::{
     ContainerAdjustment, Field, LinuxContainerAdjustment, LinuxResources,
 };
 use oci_spec::runtime::{Linux, Process, Spec};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Why a wish is not met, and which.
@@ -47,8 +49,30 @@ impl Unmet {
         let entry = owners.of_entries(self.field).find(|(key, _)| *key == self.key);
         let owner = owners.of(self.field).or(entry.map(|(_, owner)| owner)).map(str::to_owned);
         let plugin = owner.unwrap_or_else(|| owners.everybody());
-        ServiceError::Adjustment { plugin, source: self.refusal }
+        ServiceError::Adjustment { plugin, source: Box::new(self.refusal.into()) }
     }
+}
+
+/// The devices that plugins want by their CDI names.
+///
+/// # Errors
+/// A name that no device can have.
+pub(super) fn devices(creation: &Creation) -> Result<Vec<DeviceName>, ServiceError> {
+    let wanted = creation.adjustment.cdi_devices.iter();
+    let names = wanted.map(|device| {
+        let unmet = |error: MalformedName| {
+            Unmet::invalid(Field::CdiDevices, &device.name, error.to_string()).by(&creation.owners)
+        };
+        device.name.parse().map_err(unmet)
+    });
+    names.collect()
+}
+
+/// The error of devices that plugins want and can't have, with the names of those who want some.
+pub(super) fn without_devices(creation: &Creation, source: ServiceError) -> ServiceError {
+    let owners = creation.owners.of_entries(Field::CdiDevices).map(|(_, owner)| owner);
+    let plugin = owners.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(",");
+    ServiceError::Adjustment { plugin, source: Box::new(source) }
 }
 
 /// Changes plan and document as the plugins want.
@@ -64,7 +88,7 @@ pub(super) fn apply(
     let wishes = &creation.adjustment;
     let nothing = LinuxContainerAdjustment::default();
     let of_linux = wishes.linux.as_ref().unwrap_or(&nothing);
-    let applied = refuse_unsupported(wishes, of_linux)
+    let applied = refuse_unsupported(of_linux)
         .and_then(|()| document::apply(wishes, &mut draft.spec))
         .and_then(|()| place(of_linux, plan, draft))
         .and_then(|()| limit(of_linux.resources.as_ref(), facts, plan))
@@ -76,11 +100,8 @@ pub(super) fn apply(
     Ok(())
 }
 
-/// What no client can have either. Devices by their CDI names belong to this list until CDI is there.
-fn refuse_unsupported(
-    wishes: &ContainerAdjustment,
-    linux: &LinuxContainerAdjustment,
-) -> Result<(), Unmet> {
+/// What no client can have either.
+fn refuse_unsupported(linux: &LinuxContainerAdjustment) -> Result<(), Unmet> {
     let asked = [
         (Field::IoPriority, linux.io_priority.is_some()),
         (Field::LinuxSched, linux.scheduler.is_some()),
@@ -98,13 +119,7 @@ fn refuse_unsupported(
         let refusal = Refusal::Unsupported(field.as_str_name().to_owned());
         return Err(Unmet::of_entry(*field, key, refusal));
     }
-    match wishes.cdi_devices.first() {
-        Some(device) => {
-            let refusal = Refusal::Unsupported(format!("CDI device \"{}\"", device.name));
-            Err(Unmet::of_entry(Field::CdiDevices, &device.name, refusal))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Another cgroup: of any name, but beside those of the pod's other containers. Whatever is in it is ended with the

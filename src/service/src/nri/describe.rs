@@ -40,6 +40,8 @@ pub(super) fn pod(
         linux: Some(LinuxPodSandbox {
             cgroup_parent: record.plan.cgroup_parent.clone(),
             namespaces: namespaces.collect(),
+            pod_overhead: Some(limits::to_nri(&record.resources.overhead)),
+            pod_resources: Some(limits::to_nri(&record.resources.containers)),
             ..LinuxPodSandbox::default()
         }),
         pid: reaper.and_then(|process| u32::try_from(process.pid).ok()).unwrap_or(0),

@@ -9,18 +9,21 @@ use cringle_domain::resources::PodResourcesChange;
 use std::sync::Arc;
 
 impl Service {
-    /// Keeps the values that `change` names.
+    /// Keeps the values that `change` names, if no plugin minds.
     ///
     /// # Errors
-    /// If the pod is not ready, or its record can't be written; then the old ones are kept.
+    /// If the pod is not ready, a plugin refuses, or its record can't be written; then the old ones are kept.
     pub async fn update_pod(
         self: &Arc<Self>,
         id: &str,
         change: PodResourcesChange,
     ) -> Result<(), ServiceError> {
         let pod = self.pods.find(self.pod(id)?.id.as_str())?;
+        let service = Arc::clone(self);
         crate::detached::detached(async move {
+            service.tell_pod_resizes(&pod.record(), &change).await?;
             pod.tracked.advance(PodEvent::Resized(Box::new(change))).await?;
+            service.tell_pod_resized(&pod.record()).await;
             Ok(())
         })
         .await
