@@ -220,7 +220,7 @@ fn what_plugins_change_is_so_in_the_container_and_in_what_clients_are_shown() ->
 fn devices_that_plugins_name_are_given_or_refused_with_their_names() -> Result<()> {
     on_stage(async |stage| {
         let directory = stage.directory().join("cdi");
-        std::fs::create_dir(&directory)?;
+        std::fs::create_dir_all(&directory)?;
         stage.configure(&format!("\n[cdi]\nspec_dirs = [{directory:?}]\n")).await?;
         let file = json!({"cdiVersion": "1.1.0", "kind": "vendor.example/board", "devices": [
             {"name": "one", "containerEdits": {"env": ["BOARD=one"]}}]});
@@ -362,7 +362,7 @@ fn installed_plugins_are_launched_with_their_configuration_and_end_with_the_daem
         let installed = directory.join("05-installed");
         std::fs::copy(program()?, &installed)?;
         std::io::Write::write_all(
-            &mut std::fs::File::create(directory.join("installed.conf"))?,
+            &mut File::create(directory.join("installed.conf"))?,
             b"colour: blue",
         )?;
         stage.daemon.stop().await?;

@@ -116,11 +116,6 @@ fn two_that_want_different_things_and_what_is_not_done_are_errors_with_names() -
                 "LinuxSched",
             ),
             (json!({"linux": {"cgroupsPath": "/"}}), Code::InvalidArgument, "right below"),
-            (
-                json!({"CDIDevices": [{"name": "a.example/b=c"}]}),
-                Code::Unimplemented,
-                "a.example/b=c",
-            ),
         ] {
             two.notes().behave(&adjust(&wish))?;
             let refused = stage.cri.create((&pod, &config), &sleeper()).await;

@@ -174,13 +174,13 @@ mod tests {
         let (go, gone) = tokio::sync::oneshot::channel();
         let operation = move || async move { Ok(gone.await.unwrap_or(0)) };
         let first = tokio::time::timeout(Duration::ZERO, claims.carry_out(&"a", 1, operation));
-        assert!(first.await.is_err());
+        first.await.unwrap_err();
         let never = || async { panic!("a second operation") };
         let refused = claims.carry_out(&"a", 2, never).await.unwrap_err();
         assert_eq!(refused.stage, "begin");
         let again = claims.carry_out(&"a", 1, never);
         tokio::pin!(again);
-        assert!(tokio::time::timeout(Duration::ZERO, &mut again).await.is_err());
+        tokio::time::timeout(Duration::ZERO, &mut again).await.unwrap_err();
         go.send(7).unwrap();
         assert_eq!(again.await.unwrap().unwrap(), 7);
     }

@@ -15,9 +15,7 @@ use cringle_domain::planner::{self, HostFacts};
 use cringle_domain::refusal::Refusal;
 use cringle_domain::resources::Resources;
 use cringle_nri::{Creation, Owners};
-use cringle_proto_nri::v1alpha1::{
-    ContainerAdjustment, Field, LinuxContainerAdjustment, LinuxResources,
-};
+use cringle_proto_nri::v1alpha1::{Field, LinuxContainerAdjustment, LinuxResources};
 use oci_spec::runtime::{Linux, Process, Spec};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -55,7 +55,7 @@ impl Service {
     async fn pod_as_wanted(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
         match self.standing_pod(&spec).await? {
             Some(id) => Ok(id),
-            None => self.make_pod(spec).await,
+            None => Box::pin(self.make_pod(spec)).await,
         }
     }
 

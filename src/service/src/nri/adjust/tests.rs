@@ -11,9 +11,9 @@ use cringle_domain::process::Signal;
 use cringle_domain::security::CapabilitySet;
 use cringle_domain::spec::Terminal;
 use cringle_proto_nri::v1alpha1::{
-    CdiDevice, Hook, Hooks, KeyValue, LinuxDevice, LinuxMemory, LinuxNamespace, LinuxPids,
-    LinuxScheduler, LinuxSeccomp, LinuxSyscall, Mount, OptionalInt, OptionalInt64, OptionalUInt64,
-    PosixRlimit,
+    ContainerAdjustment, Hook, Hooks, KeyValue, LinuxDevice, LinuxMemory, LinuxNamespace,
+    LinuxPids, LinuxScheduler, LinuxSeccomp, LinuxSyscall, Mount, OptionalInt, OptionalInt64,
+    OptionalUInt64, PosixRlimit,
 };
 use oci_spec::runtime::LinuxNamespaceType;
 
