@@ -213,16 +213,7 @@ async fn end_well(stage: &mut Stage, scenario: &Scenario, before: &Inventory) ->
     stage.start_again().await?;
     require_truth(&mut stage.cri).await?;
     finish(&mut stage.cri, scenario).await?;
-    let scope = stage.daemon.scope();
-    let mut left = Vec::new();
-    let settled = until("nothing is left on the host", async || {
-        left = Inventory::take(&scope)?.since(before);
-        Ok(left.is_empty())
-    });
-    if settled.await.is_err() {
-        bail!("left on the host:\n{}", left.join("\n"));
-    }
-    Ok(())
+    before.again(&stage.daemon.scope()).await
 }
 
 /// Says how far it went. A daemon that was built without failpoints never dies.

@@ -3,9 +3,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole file is one")]
 
 use anyhow::{Context, Result, bail, ensure};
-use cringle_proto_cri::v1::{
-    ContainerConfig, ContainerState, ContainerStatus, Mount, PodSandboxState,
-};
+use cringle_proto_cri::v1::{ContainerConfig, ContainerState, Mount, PodSandboxState};
 use cringle_tests::footprint::{Footprint, parent};
 use cringle_tests::inventory::processes_of;
 use cringle_tests::request::{container, pod, with_logs, with_memory};
@@ -179,7 +177,7 @@ fn a_volume_that_never_answers_holds_up_its_own_container_until_the_pod_is_stopp
 
 /// Mounts a file system whose server never says a word. It ends with the file.
 fn mount_silent(place: &Path) -> Result<File> {
-    fs::create_dir(place)?;
+    fs::create_dir_all(place)?;
     let server = File::options().read(true).write(true).open("/dev/fuse")?;
     let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
     let options = std::ffi::CString::new(options)?;

@@ -261,18 +261,16 @@ async fn check_container(stage: &mut Stage, verb: Verb, call: &Call, id: &str) -
 
 /// The same name with something else in it.
 fn other(call: &Call) -> Result<Call> {
-    let note = ("other".to_owned(), "content".to_owned());
-    match call.clone() {
-        Call::RunPod(mut config) => {
-            config.annotations.extend([note]);
-            Ok(Call::RunPod(config))
-        }
-        Call::Create { pod, config, mut container } => {
-            container.annotations.extend([note]);
-            Ok(Call::Create { pod, config, container })
-        }
-        call => bail!("{call:?} has no content"),
-    }
+    let mut other = call.clone();
+    let annotations = if let Call::RunPod(config) = &mut other {
+        &mut config.annotations
+    } else if let Call::Create { container, .. } = &mut other {
+        &mut container.annotations
+    } else {
+        bail!("{call:?} has no content");
+    };
+    annotations.insert("other".to_owned(), "content".to_owned());
+    Ok(other)
 }
 
 /// While the first is under way, a client is told so, and how far it is.
@@ -292,9 +290,10 @@ async fn refused_as_existing(stage: &mut Stage, call: &Call) -> Result<()> {
     ensure!(code(&refused) == Some(Code::AlreadyExists), "{refused:?}");
     let id = call.make(&mut stage.cri).await?;
     ensure!(message(&refused).contains(&id), "{refused:?} does not name {id}");
-    match call {
-        Call::RunPod(_) => stage.cri.take_away(&id).await?,
-        _ => stage.cri.remove(&id).await?,
+    if matches!(call, Call::RunPod(_)) {
+        stage.cri.take_away(&id).await?;
+    } else {
+        stage.cri.remove(&id).await?;
     }
     let another = other(call)?.make(&mut stage.cri).await?;
     ensure!(another != id, "a removed {id} came back");
@@ -306,16 +305,7 @@ async fn clear(stage: &mut Stage, before: &Inventory) -> Result<()> {
     for pod in stage.cri.pods().await? {
         stage.cri.take_away(&pod.id).await?;
     }
-    let scope = stage.daemon.scope();
-    let mut left = Vec::new();
-    let settled = until("nothing is left on the host", async || {
-        left = Inventory::take(&scope)?.since(before);
-        Ok(left.is_empty())
-    });
-    if settled.await.is_err() {
-        bail!("left on the host:\n{}", left.join("\n"));
-    }
-    Ok(())
+    before.again(&stage.daemon.scope()).await
 }
 
 /// Says at how many steps it was tried, straight to the stream, which the test runner does not hide.

@@ -136,7 +136,7 @@ fn what_is_done_for_a_request_is_a_part_of_its_client_s_trace() -> Result<()> {
         let (collector, address, server) = Collector::start().await?;
         stage.configure(&format!("\n[tracing]\nendpoint = \"http://{address}\"\n")).await?;
         stage.cri.pull(BUSYBOX).await?;
-        let pod = requests(&mut stage.cri).await?;
+        let pod = Box::pin(requests(&mut stage.cri)).await?;
         // Its end sends what was not sent yet.
         stage.daemon.stop().await?;
         server.abort();
@@ -188,7 +188,7 @@ fn a_collector_that_is_not_there_holds_nothing_up() -> Result<()> {
         let nowhere = "\n[tracing]\nendpoint = \"http://127.0.0.1:1\"\n";
         stage.configure(&format!("{nowhere}sampling_rate_per_million = 1000000\n")).await?;
         stage.cri.pull(BUSYBOX).await?;
-        let pod = requests(&mut stage.cri).await?;
+        let pod = Box::pin(requests(&mut stage.cri)).await?;
         stage.cri.take_away(&pod).await?;
         stage.daemon.stop().await?;
         stage.start_again().await

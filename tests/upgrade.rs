@@ -3,7 +3,7 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole file is one")]
 
 use anyhow::{Context, Result, ensure};
-use cringle_proto_cri::v1::{ContainerState, ContainerStatus, PodSandboxState};
+use cringle_proto_cri::v1::PodSandboxState;
 use cringle_tests::cut::Call;
 use cringle_tests::inventory::processes_in;
 use cringle_tests::request::{container, pod, with_logs, with_memory};

@@ -1,6 +1,7 @@
 //! What the host holds that a runtime could leave behind, taken before and after a test and compared.
 
-use anyhow::{Context, Result, ensure};
+use crate::wait;
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,6 +40,19 @@ impl Inventory {
         let found = scope.directories.iter().flat_map(|directory| files(directory));
         lines.extend(found.map(|path| format!("file {}", path.display())));
         Ok(Self(lines))
+    }
+
+    /// Waits until nothing is there that was not there then; else names what there is.
+    pub async fn again(&self, scope: &Scope) -> Result<()> {
+        let mut left = Vec::new();
+        let settled = wait::until("nothing is left on the host", async || {
+            left = Self::take(scope)?.since(self);
+            Ok(left.is_empty())
+        });
+        if settled.await.is_err() {
+            bail!("left on the host:\n{}", left.join("\n"));
+        }
+        Ok(())
     }
 
     /// What is here and is not in `before`.

@@ -6,7 +6,7 @@ use crate::image::{self, Description};
 use crate::inventory::{Inventory, files};
 use crate::registry::Registry;
 use crate::wait;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{ContainerConfig, PodSandboxConfig};
 use nix::sched::CloneFlags;
 use rustix::mount::MountPropagationFlags;
@@ -132,14 +132,7 @@ async fn clean(stage: &mut Stage, before: &Inventory) -> Result<()> {
     wait::until("what the images held is given back", async || Ok(given_back())).await?;
     let scope = stage.daemon.scope();
     stage.daemon.stop().await?;
-    let mut left = Vec::new();
-    let settled = wait::until("nothing is left on the host", async || {
-        left = Inventory::take(&scope)?.since(before);
-        Ok(left.is_empty())
-    });
-    if settled.await.is_err() {
-        bail!("left on the host:\n{}", left.join("\n"));
-    }
+    before.again(&scope).await?;
     ensure!(pods.is_empty(), "the test left pods: {pods:?}");
     Ok(())
 }
