@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{
     NamespaceMode, NamespaceOption, PodSandboxState, RunPodSandboxRequest,
 };
-use cringle_tests::client::{self, code};
+use cringle_tests::client::{self, Cri, code};
 use cringle_tests::request::{container, in_namespaces, namespaces, pod, with_namespaces};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use tonic::Code;
@@ -61,6 +61,21 @@ fn a_second_pod_of_a_name_is_refused_until_the_first_is_removed() -> Result<()> 
         stage.cri.take_away(&first).await?;
         let third = stage.cri.run_pod(&other).await?;
         stage.cri.take_away(&third).await
+    })
+}
+
+#[test]
+fn clients_that_keep_their_connections_keep_nobody_out() -> Result<()> {
+    on_stage(async |stage| {
+        let socket = stage.daemon.socket();
+        let mut kept = Vec::new();
+        for _ in 0..300 {
+            let mut client = Cri::connect(&socket).await?;
+            client.pods().await?;
+            kept.push(client);
+        }
+        let pod = stage.cri.run_pod(&pod("pod")).await?;
+        stage.cri.take_away(&pod).await
     })
 }
 
