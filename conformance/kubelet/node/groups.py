@@ -23,17 +23,18 @@ class Group:
             node.kubelet.start()
 
 
-PODS = (probes.Probes, probes.FailedProbes, order.Order, order.SidecarRestart, order.Restarts, order.Refusals, ends.Hooks, ends.Messages,
+PODS = (probes.Probes, probes.FailedProbes, order.Order, order.SidecarRestart, order.Restarts, order.RestartRules, order.Refusals, ends.Hooks, ends.Messages,
         ends.Signals, limits.Limits, limits.OutOfMemory, logs.Logs, volumes.Volumes, volumes.Downward, volumes.Mounts, security.Security,
         security.UserNamespaces, pulls.Pulls, network.Network, network.Namespaces)
-USES = (logs.Rotation, streams.Exec, streams.Attach, streams.Forward, resize.Resize, ends.Stops, stats.Stats)
+USES = (logs.Rotation, streams.Exec, streams.Attach, streams.Forward, resize.Resize, resize.PodResize, ends.Stops, stats.Stats)
 INTERRUPTIONS = (restarts.StopInterrupted, restarts.DaemonKilled, restarts.DaemonReplaced, restarts.KubeletKilled, restarts.BothKilled)
 STOP_SIGNALS = {"ContainerStopSignals": True}
+POD_RESIZE = {**STOP_SIGNALS, "PodLevelResources": True, "InPlacePodLevelResourcesVerticalScaling": True, "NodeDeclaredFeatures": True}
 FROM_RUNTIME = {"PodAndContainerStatsFromCRI": True, "EventedPLEG": True, "CRIListStreaming": True}
 
 GROUPS = (
     Group("pods", PODS, STOP_SIGNALS),
-    Group("use", USES, STOP_SIGNALS),
+    Group("use", USES, POD_RESIZE),
     Group("interruptions", INTERRUPTIONS, STOP_SIGNALS),
     Group("from the runtime", (stats.StatsFromRuntime, stats.Events, stats.EventfulRestarts, restarts.EventsInterrupted), FROM_RUNTIME),
     # More than all of a disk can't be free: the kubelet is short of space for ever. It never evicts pods that files define.

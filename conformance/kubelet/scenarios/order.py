@@ -1,7 +1,7 @@
 """Containers of a pod one after another: init containers, sidecars, restarts, ends."""
 
 from node.images import SYSTEM
-from node.manifests import FOREVER, mount, pod, shell
+from node.manifests import FOREVER, host_path, mount, pod, shell
 from node.node import moment
 from node.waiting import until
 from scenarios.scenario import Scenario
@@ -74,6 +74,23 @@ class Restarts(Scenario):
         # The attempt that the kubelet asked for is the runtime's too, and old ones are removed but for one.
         attempts = sorted(int(entry["metadata"]["attempt"]) for entry in self.node.containers("restarts"))
         expect(attempts[-1] >= 3 and len(attempts) <= 3, attempts)
+
+
+class RestartRules(Scenario):
+    """A container of a pod that restarts nothing is started again after the one exit code that its own rule names."""
+
+    def pods(self):
+        rule = {"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}
+        self.folder = self.node.folder("restart-rules")
+        script = "if [ -e /shared/again ]; then exit 3; fi; touch /shared/again; exit 42"
+        return [pod("restart-rules", shell("main", script, restartPolicy="Never", restartPolicyRules=[rule], volumeMounts=[mount("shared", "/shared")]),
+                    restartPolicy="Never", volumes=[host_path("shared", self.folder)])]
+
+    def check(self):
+        self.node.await_phase("restart-rules", "Failed")
+        status = self.node.container("restart-rules", "main")
+        ends = [status[state]["terminated"]["exitCode"] for state in ("lastState", "state")]
+        expect(ends == [42, 3] and status["restartCount"] == 1, status)
 
 
 class Refusals(Scenario):

@@ -1,12 +1,15 @@
 """Resources of a running pod are changed."""
 
-from node.manifests import FOREVER, pod, shell
+import json
+
+from node.manifests import FOREVER, pod, resources, shell
 from node.waiting import until
 from scenarios.limits import Groups
 from scenarios.scenario import Scenario
 from stage.steps import expect
 
 UID = "6b1f2d0e-3c58-4f0b-9a44-7f6d2a4c9e10"
+POD_UID = "6b1f2d0e-3c58-4f0b-9a44-7f6d2a4c9e11"
 
 
 class Resize(Scenario):
@@ -51,3 +54,43 @@ class Resize(Scenario):
                 return False  # Between two containers of that name.
 
         until(there, lambda: f"{name}: {self.node.container('resize', name)}")
+
+
+class PodResize(Scenario):
+    """New limits of a whole pod reach its cgroup and the runtime, and its containers go on."""
+
+    def pods(self):
+        return [self.form("64Mi")]
+
+    @staticmethod
+    def form(memory):
+        """The pod with this limit; its identity stays."""
+        limits = resources(cpu="200m", memory=memory)
+        return pod("pod-resize", shell("one", FOREVER), shell("two", FOREVER), metadata={"uid": POD_UID}, resources=limits)
+
+    def check(self):
+        self.node.await_ready("pod-resize")
+        before = self.identities()
+        self.await_limit(64)
+        self.node.put(self.form("80Mi"))
+        self.await_limit(80)
+        until(lambda: self.told() == 80 << 20, lambda: f"the runtime was told {self.told()}")
+        expect(self.identities() == before, (before, self.identities()))
+
+    def identities(self):
+        """What must not change of its containers."""
+        found = [self.node.container("pod-resize", name) for name in ("one", "two")]
+        return [(status["containerID"], status["restartCount"]) for status in found]
+
+    def told(self):
+        """The limit that the runtime has on record."""
+        sandbox = self.node.sandboxes("--name", "pod-resize")[0]["id"]
+        return json.loads(self.node.crictl.text("inspectp", sandbox))["info"]["resources"]["memory_limit_in_bytes"]
+
+    def await_limit(self, mebibytes):
+        """Wait until the kernel has it, in the cgroup above those of the containers."""
+        def there():
+            above = Groups(self.node, "pod-resize", "one").path("memory").parent
+            return int((above / "memory.limit_in_bytes").read_text()) == mebibytes << 20
+
+        until(there, lambda: f"{mebibytes} MiB: {self.node.status('pod-resize')}")
