@@ -13,7 +13,7 @@ PREFIX := /usr/local
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench bench-kubelet lint install-deps
+.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps
 
 # FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -59,18 +59,17 @@ test-conformance:
 test-kubelet: install-deps
 	conformance/kubelet/run --programs $(DIST)
 
-# How long a full node takes to be ready, and what it uses at rest.
-bench-kubelet: install-deps
-	conformance/kubelet/run --programs $(DIST) --many 110
 
 # Foreign bytes, broken in many ways: frames, requests to upgrade, WebSocket messages; half a minute for each.
 test-fuzz:
 	CRINGLE_FUZZ_SECONDS=30 cargo test --locked -p cringle-streaming --lib no_bytes_make
 
-# PEER=containerd measures containerd with runc and the reference plugins beside us, in the same run.
+# PEER=containerd measures containerd with runc and the reference plugins beside us, in the same run. At the end a kubelet fills
+# its node: how long until all is ready, and what daemon and kubelet use at rest.
 bench: install-deps build
 	cargo build --locked --release -p cringle-tests --bin cringle-bench
 	conformance/bench --programs $(DIST) --client $(OUT)/release/cringle-bench $(if $(PEER),--peer $(PEER))
+	conformance/kubelet/run --programs $(DIST) --many 110
 
 lint:
 	cargo fmt --check
