@@ -37,7 +37,7 @@ test: install-deps kubelet-begun test-unit test-fuzz test-e2e build test-conform
 # Its build takes minutes on a cold cache of Go, so it goes on beside the tests before its own, which wait for its end.
 kubelet-begun: install-deps
 	mkdir -p target
-	conformance/kubelet/build >target/kubelet-build.log 2>&1 </dev/null &
+	nice -n 19 conformance/kubelet/build >target/kubelet-build.log 2>&1 </dev/null &
 
 # One at a time: many tests clone this process, and a copy has the locks of threads that it does not have.
 test-unit:
