@@ -148,6 +148,13 @@ impl Cgroup {
         self.set_motion(Motion::Running, Duration::ZERO)
     }
 
+    /// The directory by whose file [`Cgroup::freeze`] stops them; none on a host that can't.
+    #[must_use]
+    pub fn freezer(&self) -> Option<&Path> {
+        let unified = self.v2_path().filter(|path| path.join("cgroup.freeze").exists());
+        unified.or_else(|| self.directory_of(Controller::Freezer))
+    }
+
     /// Waits until no process is left in it and below.
     ///
     /// # Errors
