@@ -1,7 +1,9 @@
 """Steps that watch: statistics, metrics, events, and the commands about the runtime itself."""
 
 import json
+import shutil
 import subprocess
+import tarfile
 
 from stage.steps import Steps, await_true, expect
 
@@ -80,9 +82,15 @@ class Watching(Steps):
         expect("container_memory_working_set_bytes" in names, sorted(names))
 
     def checkpoint(self):
-        """Is refused, with the reason."""
-        done = self.crictl.run("checkpoint", "--export", str(self.directory / "checkpoint.tar"), self.container)
-        expect(done.returncode != 0 and "Unimplemented" in done.stderr and not (self.directory / "checkpoint.tar").exists(), done)
+        """Writes an archive, or is refused with the reason where there is no CRIU."""
+        archive = self.directory / "checkpoint.tar"
+        done = self.crictl.run("checkpoint", "--export", str(archive), self.container)
+        if shutil.which("criu") is None:
+            expect(done.returncode != 0 and "Unimplemented" in done.stderr and not archive.exists(), done)
+            return
+        expect(done.returncode == 0 and archive.stat().st_mode & 0o777 == 0o600, done)
+        with tarfile.open(archive) as members:
+            expect({"config.dump", "spec.dump", "checkpoint/inventory.img"} <= set(members.getnames()), members.getnames())
 
 
 def documents(text):

@@ -9,6 +9,7 @@
 )]
 
 pub mod client;
+pub mod criu;
 pub mod cut;
 pub mod daemon;
 pub mod footprint;

@@ -9,5 +9,7 @@ mod settings;
 mod values;
 
 pub(crate) use file::{ConfigError, absolute, defaults, load, load_defaults};
-pub(crate) use settings::{NriKeys, Settings};
-pub(crate) use values::{LogFormat, LogLevel, MetricsAddress, OldestTls, Switch, UnsetSeccomp};
+pub(crate) use settings::{CheckpointKeys, NriKeys, Settings};
+pub(crate) use values::{
+    CheckpointLevel, LogFormat, LogLevel, MetricsAddress, OldestTls, Switch, UnsetSeccomp,
+};

@@ -2,6 +2,7 @@
 
 mod server;
 
+mod checkpoint;
 mod images;
 mod runtime;
 mod stats;

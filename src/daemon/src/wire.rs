@@ -3,7 +3,7 @@
 //! Lock the instance, open the stores, read records and reconcile them with the host, and only then open the socket and
 //! say so. A crash anywhere in between is just another start.
 
-use crate::config::{OldestTls, Settings, Switch, UnsetSeccomp};
+use crate::config::{CheckpointLevel, OldestTls, Settings, Switch, UnsetSeccomp};
 use crate::listen::{self, ListenError};
 use crate::nri;
 use crate::prometheus::{self, Source};
@@ -15,6 +15,7 @@ use cringle_domain::security::Seccomp;
 use cringle_domain::time::Timestamp;
 use cringle_image::{ImageSettings, Images};
 use cringle_network::{BuiltinPlugins, Network, NetworkSettings};
+use cringle_service::checkpoint::{self, CheckpointSettings};
 use cringle_service::clock::Clock;
 use cringle_service::{CdiFiles, Service, ServiceSettings, Writes};
 use cringle_store::instance::{self, InstanceLock, LockError};
@@ -230,6 +231,17 @@ fn service_settings(settings: &Settings, layout: Layout, beside: &Path) -> Servi
             Switch::Off => CdiFiles::Off,
         },
         nri: nri::settings(&settings.nri),
+        checkpoint: CheckpointSettings {
+            criu: settings.checkpoint.criu.path().map(Path::to_owned),
+            level: match settings.checkpoint.level {
+                CheckpointLevel::None => checkpoint::CheckpointLevel::None,
+                CheckpointLevel::CheckpointOnly => checkpoint::CheckpointLevel::CheckpointOnly,
+                CheckpointLevel::CheckpointRestore => {
+                    checkpoint::CheckpointLevel::CheckpointRestore
+                }
+            },
+            timeout: settings.checkpoint.timeout.duration(),
+        },
         plan: plan_settings(settings, parent),
     }
 }

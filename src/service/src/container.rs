@@ -1,6 +1,7 @@
 //! Containers: one file per verb, and what a container is in memory.
 
 pub mod attach;
+pub mod checkpoint;
 pub mod create;
 pub mod exec;
 pub mod list;

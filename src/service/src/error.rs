@@ -1,5 +1,6 @@
 //! What can go wrong in a use case. `daemon/rpc/status.rs` gives each its gRPC code.
 
+use crate::checkpoint::CheckpointError;
 use crate::progress::SoFar;
 use crate::supervisor::{ExecError, PinError, SupervisorError};
 use cringle_cdi::ApplyError;
@@ -244,6 +245,27 @@ pub enum ServiceError {
         /// Why.
         #[source]
         source: std::io::Error,
+    },
+    /// There are no checkpoints. Code Unimplemented.
+    #[error(transparent)]
+    NoCheckpoints(CheckpointError),
+    /// A checkpoint could not be made.
+    #[error("failed to make a checkpoint of container {container}")]
+    Checkpoint {
+        /// The container.
+        container: ContainerId,
+        /// Why.
+        #[source]
+        source: CheckpointError,
+    },
+    /// A checkpoint of a pod could not be made.
+    #[error("failed to make a checkpoint of pod {pod}")]
+    PodCheckpoint {
+        /// The pod.
+        pod: PodId,
+        /// Why.
+        #[source]
+        source: CheckpointError,
     },
     /// The operation that this request joined failed.
     #[error(transparent)]

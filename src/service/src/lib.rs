@@ -13,6 +13,7 @@
 //! - [`events`]: the one order of all changes, told to those who subscribed.
 //! - [`stats`]: what pods and containers use; [`metrics`]: the same as named values, with what goes on in here.
 //! - [`nri`]: what plugins are told of all that, and what they change.
+//! - [`checkpoint`]: what a running container is, as an archive.
 //! - [`teardown`]: the one function that gives a pod's holds back.
 //! - [`recover`], [`sweep`]: what a start does with what it finds.
 
@@ -29,6 +30,7 @@ pub mod memory;
 pub mod progress;
 
 pub mod cdi;
+pub mod checkpoint;
 pub mod container;
 pub mod events;
 pub mod metrics;

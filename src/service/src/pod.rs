@@ -1,5 +1,6 @@
 //! Pods: one file per verb, and what a pod is in memory.
 
+pub mod checkpoint;
 pub mod forward;
 pub mod list;
 pub mod remove;

@@ -46,6 +46,7 @@ impl Service {
             reconciled.push(self.reconcile_container(container));
         }
         futures::future::join_all(reconciled).await;
+        self.settle_checkpoints()?;
         let pods = self.pods.all();
         futures::future::join_all(pods.iter().map(|pod| self.reconcile_pod(pod))).await;
         self.sweep().await

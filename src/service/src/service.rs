@@ -1,5 +1,6 @@
 //! What the use cases share, put together once.
 
+use crate::checkpoint::Criu;
 use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::container::Container;
@@ -37,6 +38,8 @@ pub struct Service {
     user_namespaces: Result<(), String>,
     pub(crate) exec_bounds: ExecBounds,
     pub(crate) cdi: Option<Catalog>,
+    /// The program for checkpoints, once it was found.
+    pub(crate) criu: tokio::sync::OnceCell<Criu>,
     pub(crate) images: Arc<Images>,
     pub(crate) network: Arc<Network>,
     pub(crate) nri: Arc<Nri>,
@@ -91,6 +94,7 @@ impl Service {
         let nri = Nri::new(settings.nri.clone());
         Ok(Arc::new(Self {
             cdi: settings.cdi.catalog(),
+            criu: tokio::sync::OnceCell::new(),
             settings,
             layout,
             clock,

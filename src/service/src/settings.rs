@@ -1,6 +1,7 @@
 //! What the service needs to know that is not in a request.
 
 use crate::cdi::CdiFiles;
+use crate::checkpoint::CheckpointSettings;
 use cringle_domain::planner::PlanSettings;
 use cringle_nri::NriSettings;
 use cringle_store::layout::Layout;
@@ -19,6 +20,8 @@ pub struct ServiceSettings {
     pub cdi: CdiFiles,
     /// Where plugins are, and how long they may take.
     pub nri: NriSettings,
+    /// What may be done with checkpoints, and by what.
+    pub checkpoint: CheckpointSettings,
     /// What the planner needs.
     pub plan: PlanSettings,
 }

@@ -7,6 +7,7 @@
 //!   containers/<id>          record of a container
 //!   images/                  records, layers, ingests, writable layers (the image crate's own)
 //!   volumes/<id>/            what backs the image's VOLUMEs of a container
+//!   checkpoints/<id>/        a checkpoint that is being made of a container or a pod
 //!   quarantine/              records that could not be read
 //! <state>/                   emptied by a reboot
 //!   lock
@@ -47,6 +48,7 @@ impl Layout {
             self.pod_records(),
             self.container_records(),
             self.volumes(),
+            self.checkpoints(),
             self.state.clone(),
             self.pod_directories(),
             self.journals(),
@@ -117,6 +119,18 @@ impl Layout {
     #[must_use]
     pub fn container_volumes(&self, container: &ContainerId) -> PathBuf {
         self.volumes().join(container.as_str())
+    }
+
+    /// Directory of the checkpoints that are being made.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+
+    /// Where a checkpoint of a container or a pod is being made.
+    #[must_use]
+    pub fn checkpoint(&self, id: &str) -> PathBuf {
+        self.checkpoints().join(id)
     }
 
     /// Records that could not be read.

@@ -91,7 +91,8 @@ impl Finding {
         Self { area, subject, verdict, detail, hint: None }
     }
 
-    fn with_hint(self, hint: impl Display) -> Self {
+    /// The same with what may be done about it.
+    pub(super) fn with_hint(self, hint: impl Display) -> Self {
         Self { hint: Some(hint.to_string()), ..self }
     }
 }

@@ -2,7 +2,8 @@
 
 use super::finding::{Area, Finding};
 use super::scratch::existing;
-use crate::config::Settings;
+use crate::config::{CheckpointKeys, CheckpointLevel, Settings};
+use cringle_service::checkpoint::Criu;
 use cringle_service::supervisor::{self, PinError, ShimProgram};
 use serde::Deserialize;
 use std::path::Path;
@@ -20,6 +21,7 @@ const OUTPUT_LIMIT: u64 = 1 << 20;
 pub(super) async fn check(settings: &Settings, beside: &Path) -> Vec<Finding> {
     let mut findings = shim(&settings.shim.path.path(beside), settings.daemon.root.as_path());
     findings.push(own_plugins(&settings.network.plugin_program.path(beside)).await);
+    findings.push(checkpoints(&settings.checkpoint).await);
     findings
 }
 
@@ -61,6 +63,25 @@ async fn own_plugins(path: &Path) -> Finding {
             let hint = "the daemon has them built in; install it if others are to use them";
             let detail = format!("{shown}: {error}");
             Finding::warning(Area::Programs, "network plugins", detail, hint)
+        }
+    }
+}
+
+/// Whether checkpoints can be made. Who needs none has nothing to do.
+async fn checkpoints(settings: &CheckpointKeys) -> Finding {
+    const SUBJECT: &str = "criu";
+    if settings.level == CheckpointLevel::None {
+        return Finding::fine(Area::Programs, SUBJECT, "not needed: checkpoint.level is \"none\"");
+    }
+    match Criu::find(settings.criu.path()).await {
+        Ok(criu) => {
+            let detail =
+                format!("\"{}\" works, version {}", criu.program().display(), criu.version());
+            Finding::fine(Area::Programs, SUBJECT, detail)
+        }
+        Err(problem) => {
+            let hint = "only checkpoints of containers need it";
+            Finding::fine(Area::Programs, SUBJECT, problem).with_hint(hint)
         }
     }
 }

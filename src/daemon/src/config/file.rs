@@ -2,8 +2,8 @@
 
 use super::declare::{Declaration, Mistake, Reader, Section, line};
 use super::settings::{
-    CdiKeys, CgroupKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys, MetricsKeys, NetworkKeys,
-    NriKeys, PodKeys, Settings, ShimKeys, StreamingKeys, TracingKeys,
+    CdiKeys, CgroupKeys, CheckpointKeys, ContainerKeys, DaemonKeys, ImageKeys, LogKeys,
+    MetricsKeys, NetworkKeys, NriKeys, PodKeys, Settings, ShimKeys, StreamingKeys, TracingKeys,
 };
 use super::values::AbsolutePath;
 use std::io;
@@ -110,7 +110,7 @@ pub(crate) fn defaults() -> String {
     text
 }
 
-const DECLARATIONS: [Declaration; 13] = [
+const DECLARATIONS: [Declaration; 14] = [
     DaemonKeys::DECLARATION,
     LogKeys::DECLARATION,
     ShimKeys::DECLARATION,
@@ -121,6 +121,7 @@ const DECLARATIONS: [Declaration; 13] = [
     MetricsKeys::DECLARATION,
     ContainerKeys::DECLARATION,
     CdiKeys::DECLARATION,
+    CheckpointKeys::DECLARATION,
     StreamingKeys::DECLARATION,
     TracingKeys::DECLARATION,
     NriKeys::DECLARATION,
@@ -144,6 +145,7 @@ impl File<'_> {
         let metrics = self.agreeing(MetricsKeys::problems);
         let containers = self.section::<ContainerKeys>();
         let cdi = self.section::<CdiKeys>();
+        let checkpoint = self.section::<CheckpointKeys>();
         let streaming = self.agreeing(StreamingKeys::problems);
         let tracing = self.section::<TracingKeys>();
         let nri = self.section::<NriKeys>();
@@ -161,6 +163,7 @@ impl File<'_> {
             metrics: metrics?,
             containers: containers?,
             cdi: cdi?,
+            checkpoint: checkpoint?,
             streaming: streaming?,
             tracing: tracing?,
             nri: nri?,

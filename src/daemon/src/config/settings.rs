@@ -2,8 +2,9 @@
 
 use super::declare::section;
 use super::values::{
-    AbsolutePath, CgroupDriver, CgroupPath, Interval, LogFormat, LogLevel, MetricsAddress,
-    OldestTls, OptionalPath, PerMillion, Period, Program, Switch, TraceEndpoint, UnsetSeccomp,
+    AbsolutePath, CgroupDriver, CgroupPath, CheckpointLevel, Interval, LogFormat, LogLevel,
+    MetricsAddress, OldestTls, OptionalPath, PerMillion, Period, Program, Switch, TraceEndpoint,
+    UnsetSeccomp,
 };
 use cringle_domain::id::InstanceId;
 use cringle_domain::security::CapabilitySet;
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) containers: ContainerKeys,
     /// Section `cdi`.
     pub(crate) cdi: CdiKeys,
+    /// Section `checkpoint`.
+    pub(crate) checkpoint: CheckpointKeys,
     /// Section `streaming`.
     pub(crate) streaming: StreamingKeys,
     /// Section `tracing`.
@@ -183,6 +186,19 @@ section! {
         /// Where the files are; they may change at any time. A later directory outranks an earlier one. Files and directories
         /// that others than root can write to are not used.
         spec_dirs: Vec<AbsolutePath> = r#"["/etc/cdi", "/var/run/cdi"]"#,
+    }
+}
+
+section! {
+    /// Checkpoints of running containers, made by CRIU.
+    CheckpointKeys = "checkpoint" {
+        /// CRIU's program, version 4.1 or later; empty: "criu" is looked up in the system's directories when it is needed.
+        criu: OptionalPath = r#""""#,
+        /// "none", "checkpoint_only" or "checkpoint_restore". Pods cannot be made of checkpoints yet, so that the last is as
+        /// the second.
+        level: CheckpointLevel = r#""checkpoint_only""#,
+        /// How long one may take whose request does not say.
+        timeout: Interval = r#""2m""#,
     }
 }
 

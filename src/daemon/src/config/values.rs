@@ -344,6 +344,18 @@ pub(crate) enum UnsetSeccomp {
     RuntimeDefault,
 }
 
+/// What may be done with checkpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum CheckpointLevel {
+    /// Nothing.
+    None,
+    /// They can be made.
+    CheckpointOnly,
+    /// They can be made, and containers made of them.
+    CheckpointRestore,
+}
+
 /// The oldest version of TLS that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub(crate) enum OldestTls {

@@ -152,7 +152,7 @@ fn method(path: &str) -> &str {
 }
 
 /// The deadline that the client sent, if it sent one that is well-formed: at most eight digits and a unit.
-fn client_deadline(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn client_deadline(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if number.is_empty() || number.len() > 8 || !number.bytes().all(|byte| byte.is_ascii_digit()) {

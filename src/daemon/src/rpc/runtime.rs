@@ -1,5 +1,6 @@
 //! RuntimeService: each method converts, calls the service, and converts. What is not written here answers UNIMPLEMENTED.
 
+use super::checkpoint::CheckpointRpc;
 use super::convert;
 use super::held::Held;
 use super::latency::Latencies;
@@ -26,6 +27,7 @@ pub(crate) struct RuntimeRpc {
     config: String,
     streaming: StreamingRpc,
     stats: StatsRpc,
+    checkpoint: CheckpointRpc,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
@@ -39,7 +41,8 @@ impl RuntimeRpc {
         streaming: StreamingRpc,
     ) -> Self {
         let stats = StatsRpc::new(Arc::clone(&service));
-        Self { service, latencies, config, streaming, stats }
+        let checkpoint = CheckpointRpc::new(Arc::clone(&service));
+        Self { service, latencies, config, streaming, stats, checkpoint }
     }
 
     fn condition(ready: Result<(), (String, String)>, kind: &str) -> v1::RuntimeCondition {
@@ -418,6 +421,27 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
         request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Answer<BoxStream<v1::StreamPodSandboxStatsResponse>> {
         self.stats.stream_pods(request.into_inner().filter).await.map(Response::new)
+    }
+
+    async fn checkpoint_container(
+        &self,
+        request: Request<v1::CheckpointContainerRequest>,
+    ) -> Answer<v1::CheckpointContainerResponse> {
+        self.checkpoint.container(request.into_inner()).await
+    }
+
+    async fn checkpoint_pod(
+        &self,
+        request: Request<v1::CheckpointPodRequest>,
+    ) -> Answer<v1::CheckpointPodResponse> {
+        self.checkpoint.pod(request).await
+    }
+
+    async fn restore_pod(
+        &self,
+        _: Request<v1::RestorePodRequest>,
+    ) -> Answer<v1::RestorePodResponse> {
+        Err(CheckpointRpc::restore())
     }
 
     async fn list_metric_descriptors(

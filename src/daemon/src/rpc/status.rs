@@ -13,6 +13,7 @@ use cringle_nri::HookError;
 use cringle_proto_shim::control::FailureKind;
 use cringle_service::ServiceError;
 use cringle_service::bundle::BundleError;
+use cringle_service::checkpoint::CheckpointError;
 use cringle_service::events::Ended;
 use cringle_service::supervisor::{ExecError, SupervisorError};
 use cringle_streaming::TokenError;
@@ -110,6 +111,9 @@ fn code(error: &ServiceError) -> Code {
         | ServiceError::Attach { source, .. } => supervisor_code(source),
         ServiceError::Forward { .. } => Code::Unavailable,
         ServiceError::Exec { source, .. } => exec_code(source),
+        ServiceError::NoCheckpoints(source)
+        | ServiceError::Checkpoint { source, .. }
+        | ServiceError::PodCheckpoint { source, .. } => checkpoint_code(source),
         ServiceError::Joined(error) => code(error),
         ServiceError::Adjustment { source, .. } => code(source),
         ServiceError::Record { .. }
@@ -179,6 +183,19 @@ fn supervisor_code(error: &SupervisorError) -> Code {
         | SupervisorError::Nonsense { .. }
         | SupervisorError::Gone
         | SupervisorError::Cgroup(_) => Code::Internal,
+    }
+}
+
+fn checkpoint_code(error: &CheckpointError) -> Code {
+    match error {
+        CheckpointError::Off | CheckpointError::Unfit(_) => Code::Unimplemented,
+        CheckpointError::Late(_) => Code::DeadlineExceeded,
+        CheckpointError::Criu { .. }
+        | CheckpointError::Changes { .. }
+        | CheckpointError::Cgroup(_)
+        | CheckpointError::Kernel(_)
+        | CheckpointError::File { .. }
+        | CheckpointError::Panicked(_) => Code::Internal,
     }
 }
 
@@ -288,6 +305,14 @@ mod tests {
                     faults: vec![],
                 }),
                 Code::NotFound,
+            ),
+            (ServiceError::NoCheckpoints(CheckpointError::Off), Code::Unimplemented),
+            (
+                ServiceError::Checkpoint {
+                    container: container(),
+                    source: CheckpointError::Late(Duration::from_secs(1)),
+                },
+                Code::DeadlineExceeded,
             ),
             (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
             (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),

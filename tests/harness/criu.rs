@@ -1,0 +1,45 @@
+//! CRIU, the true one and others in its place.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Whether there is one that daemons use.
+#[must_use]
+pub fn is_there() -> bool {
+    let told = Command::new("criu").arg("--version").output();
+    told.is_ok_and(|told| {
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        told.starts_with("Version: 4.") && !told.starts_with("Version: 4.0")
+    })
+}
+
+/// Writes a program of these lines of shell, replacing what was there.
+pub fn script(directory: &Path, lines: &str) -> Result<PathBuf> {
+    let (path, draft) = (directory.join("criu"), directory.join("criu.draft"));
+    let mut file = File::create(&draft)?;
+    writeln!(file, "#!/bin/sh\n{lines}")?;
+    drop(file);
+    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?;
+    fs::rename(&draft, &path)?;
+    Ok(path)
+}
+
+/// The directory of a process' cgroup in the unified hierarchy.
+pub fn cgroup(process: i64) -> Result<PathBuf> {
+    let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup"))?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::")).context("a cgroup")?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mount = mounts.lines().find(|line| line.contains(" - cgroup2 "));
+    let mount = mount.and_then(|line| line.split(' ').nth(4)).context("the unified hierarchy")?;
+    Ok(PathBuf::from(format!("{mount}{path}")))
+}
+
+/// Whether the cgroup of a process stands still.
+pub fn frozen(process: i64) -> Result<bool> {
+    let events = fs::read_to_string(cgroup(process)?.join("cgroup.events"))?;
+    Ok(events.lines().any(|line| line == "frozen 1"))
+}
