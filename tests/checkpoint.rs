@@ -98,7 +98,7 @@ fn require_only(stage: &Stage, directory: &Path, files: &[&str]) -> Result<()> {
 #[test]
 fn a_running_container_is_archived_and_goes_on() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let config = with_logs(pod("pod"), &stage.daemon.pod_logs());
@@ -157,7 +157,7 @@ fn a_running_container_is_archived_and_goes_on() -> Result<()> {
 #[test]
 fn what_does_not_run_or_has_no_place_is_refused() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let config = pod("pod");
@@ -215,7 +215,7 @@ fn without_a_fit_criu_it_says_what_is_missing() -> Result<()> {
 #[test]
 fn a_dump_that_fails_or_takes_too_long_leaves_nothing_and_the_container_goes_on() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let (pod, id) = stage.run(&pod("pod"), &counter("main")).await?;
@@ -247,9 +247,54 @@ fn a_dump_that_fails_or_takes_too_long_leaves_nothing_and_the_container_goes_on(
 }
 
 #[test]
+fn a_killed_criu_leaves_a_container_whose_connections_go_on() -> Result<()> {
+    if !criu::is_there() {
+        return skip("there is no criu 4.2");
+    }
+    on_stage(async |stage| {
+        let script = "(nc -l -p 9000 -e cat &); sleep 1; \
+                      while :; do echo x; sleep 0.05; done | nc 127.0.0.1 9000 > /tmp/back";
+        let (pod, id) =
+            stage.run(&pod("pod"), &container("main", BUSYBOX, &["sh", "-c", script])).await?;
+        let back = async |stage: &Stage| -> Result<u64> {
+            let done = stage.cri.clone().exec(&id, &["wc", "-c", "/tmp/back"], 20).await?;
+            let text = String::from_utf8(done.stdout)?;
+            Ok(text.split_whitespace().next().unwrap_or("0").parse()?)
+        };
+        until("something comes back", async || Ok(back(stage).await? > 0)).await?;
+        let (directory, archive) = place(stage)?;
+        checkpoint(stage, &id, &archive, 0).await?;
+        let then = back(stage).await?;
+        until("more comes back", async || Ok(back(stage).await? > then)).await?;
+        fs::remove_file(&archive)?;
+
+        // CRIU calls it when all is dumped, and has the processes in its hands still.
+        let killer = criu::script(
+            stage.directory(),
+            "[ \"$CRTOOLS_SCRIPT_ACTION\" = post-dump ] && kill -9 $PPID; exit 0",
+        )?;
+        let action = killer.with_file_name("action");
+        fs::rename(&killer, &action)?;
+        let lines = format!(
+            "[ \"$1\" = dump ] && exec criu \"$@\" --action-script \"{}\"; exec criu \"$@\"",
+            action.display()
+        );
+        let script = criu::script(stage.directory(), &lines)?;
+        stage.configure(&format!("\n[checkpoint]\ncriu = \"{}\"\n", script.display())).await?;
+        let answer = checkpoint(stage, &id, &archive, 0).await;
+        ensure!(code(&answer) == Some(Code::Internal), "{answer:?}");
+        ensure!(message(&answer).contains("signal: 9"), "{answer:?}");
+        require_only(stage, &directory, &[])?;
+        let then = back(stage).await?;
+        until("more comes back", async || Ok(back(stage).await? > then)).await?;
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
 fn a_daemon_that_dies_in_a_dump_leaves_a_container_that_goes_on_and_no_files() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let (pod, id) = stage.run(&pod("pod"), &counter("main")).await?;

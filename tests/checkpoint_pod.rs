@@ -93,7 +93,7 @@ fn members(archive: &Path) -> Result<Vec<String>> {
 #[test]
 fn containers_of_a_pod_are_captured_while_all_of_them_stand_still() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let two = Two::run(stage).await?;
@@ -140,7 +140,7 @@ fn containers_of_a_pod_are_captured_while_all_of_them_stand_still() -> Result<()
 #[test]
 fn what_cannot_be_captured_as_asked_is_refused_before_anything_stands_still() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let two = Two::run(stage).await?;
@@ -204,7 +204,7 @@ fn what_cannot_be_captured_as_asked_is_refused_before_anything_stands_still() ->
 #[test]
 fn if_one_container_fails_nothing_is_written_and_all_go_on() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let two = Two::run(stage).await?;
@@ -239,7 +239,7 @@ fn if_one_container_fails_nothing_is_written_and_all_go_on() -> Result<()> {
 #[test]
 fn a_daemon_that_dies_before_the_second_dump_leaves_containers_that_go_on() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let two = Two::run(stage).await?;
@@ -276,7 +276,7 @@ fn a_daemon_that_dies_before_the_second_dump_leaves_containers_that_go_on() -> R
 #[test]
 fn a_terminal_and_hidden_paths_are_no_obstacle() -> Result<()> {
     if !criu::is_there() {
-        return skip("there is no criu 4.1");
+        return skip("there is no criu 4.2");
     }
     on_stage(async |stage| {
         let config = pod("pod");

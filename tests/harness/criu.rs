@@ -13,7 +13,8 @@ pub fn is_there() -> bool {
     let told = Command::new("criu").arg("--version").output();
     told.is_ok_and(|told| {
         let told = String::from_utf8_lossy(&told.stdout).into_owned();
-        told.starts_with("Version: 4.") && !told.starts_with("Version: 4.0")
+        let old = ["1", "2", "3", "4.0", "4.1"].iter().map(|one| format!("Version: {one}."));
+        told.starts_with("Version: ") && !old.into_iter().any(|old| told.starts_with(&old))
     })
 }
 

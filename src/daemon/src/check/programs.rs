@@ -151,6 +151,20 @@ mod tests {
         versions(&place.path().join("nothing"), "x").await.unwrap_err();
     }
 
+    #[tokio::test]
+    async fn a_criu_that_is_not_there_is_a_hint_and_no_failure() {
+        let keys = |level| CheckpointKeys {
+            criu: PathBuf::from("/nonexistent/criu").try_into().unwrap(),
+            level,
+            timeout: "1s".to_owned().try_into().unwrap(),
+        };
+        let missing = checkpoints(&keys(CheckpointLevel::CheckpointOnly)).await;
+        assert_eq!(missing.verdict, Verdict::Ok);
+        assert!(missing.detail.contains("/nonexistent/criu") && missing.hint.is_some());
+        let off = checkpoints(&keys(CheckpointLevel::None)).await;
+        assert_eq!((off.verdict, off.hint), (Verdict::Ok, None));
+    }
+
     #[test]
     fn a_shim_that_is_not_there_fails() {
         let place = tempfile::tempdir().unwrap();

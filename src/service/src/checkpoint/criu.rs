@@ -135,12 +135,11 @@ fn arguments(dump: &Dump<'_>) -> Vec<OsString> {
         ["dump", "--no-default-config", "--tree", &pid, "--leave-running"].map(Into::into).into();
     words.extend(["--images-dir".into(), dump.images.into(), WORK_WORD.into(), dump.work.into()]);
     words.extend(["--log-file", LOG, "-v3", "--timeout", &seconds].map(Into::into));
-    // Limits are those of who starts it; locks and connections are state like any other.
-    words.extend(["--manage-cgroups=ignore", "--file-locks", "--tcp-established"].map(Into::into));
-    // By the library it is linked with; the other way calls a program that hosts need not have.
-    words.extend(["--network-lock", "nftables"].map(Into::into));
-    // An unlinked file that is still open, and a terminal whose other end is the shim's.
-    words.extend(["--link-remap", "--shell-job"].map(Into::into));
+    // Limits are those of who starts it; locks are state like any other. A terminal's other end is the shim's.
+    words.extend(["--manage-cgroups=ignore", "--file-locks", "--shell-job"].map(Into::into));
+    // What is made of it has other addresses, so that its connections would be of no use. To keep them, CRIU lets nothing
+    // through in the whole network of the pod and turns sockets off: if it is killed then, that stays.
+    words.extend(["--tcp-close", "--network-lock", "skip"].map(Into::into));
     if let Some(freezer) = dump.freezer {
         words.extend(["--freeze-cgroup".into(), freezer.into()]);
     }
@@ -309,6 +308,7 @@ mod tests {
             "--external file[3a:12]",
             "--work-dir /w",
             "--timeout 5",
+            "--tcp-close --network-lock skip",
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
