@@ -13,7 +13,7 @@ PREFIX := /usr/local
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps
+.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps install-criu
 
 # FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -32,7 +32,7 @@ demo: install-deps build
 	conformance/demo --programs $(DIST)
 
 # Everything that must pass (needs root); each part ends with its own summary.
-test: install-deps kubelet-begun test-unit test-fuzz test-e2e build test-conformance test-kubelet
+test: install-deps install-criu kubelet-begun test-unit test-fuzz test-e2e build test-conformance test-kubelet
 
 # Its build takes minutes on a cold cache of Go, so it goes on beside the tests before its own, which wait for its end.
 kubelet-begun: install-deps
@@ -78,3 +78,7 @@ lint:
 
 install-deps:
 	conformance/install
+
+# For the tests of checkpoints alone, which are skipped without.
+install-criu: install-deps
+	conformance/install-criu || echo "CRIU could not be installed: checkpoints are not tested"

@@ -12,14 +12,18 @@
 //!
 //! - [`criu`]: the program and its call; [`outside`]: what of a container is not its own, which the dump only names.
 //! - [`changes`]: what a container wrote to its root; [`documents`]: what the archive says of it.
-//! - [`archive`]: the file, in the layout that other runtimes and their tools read.
+//! - [`capture`]: all of that, of one container; [`archive`]: the file, in the layout that other runtimes and their tools read.
+//! - [`places`]: where clients may have it; [`pod_options`]: whose the archives of a pod are.
 //! - [`work`]: the directory, its note, and what a start does with the notes it finds.
 
 pub(crate) mod archive;
+mod capture;
 pub(crate) mod changes;
 pub(crate) mod criu;
 pub(crate) mod documents;
 pub(crate) mod outside;
+pub(crate) mod places;
+pub(crate) mod pod_options;
 pub(crate) mod work;
 
 pub use criu::{Criu, Finding};

@@ -3,25 +3,20 @@
 //! All of them stand still before the first is captured, and until the last one is. Each becomes an archive like that of
 //! CheckpointContainer, named after its id; `pod.options` tells which is whose and is written last.
 
-use crate::checkpoint::archive::{Limit, Timed};
+use crate::checkpoint::Criu;
+use crate::checkpoint::archive::Limit;
+use crate::checkpoint::places::empty_directory;
+use crate::checkpoint::pod_options::{OPTIONS, list};
 use crate::checkpoint::work::{Frozen, Note, Work};
-use crate::checkpoint::{CheckpointError, Criu};
 use crate::container::Container;
 use crate::container::checkpoint::{require_running, write};
 use crate::{Service, ServiceError};
 use cringle_domain::id::PodId;
 use cringle_domain::refusal::Refusal;
-use serde_json::json;
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-
-/// What the directory has: which container has which archive. The name and the form are those of other runtimes' pods.
-const OPTIONS: &str = "pod.options";
-/// The version of that form.
-const VERSION: u32 = 1;
 
 /// What is asked for.
 #[derive(Debug, Clone)]
@@ -144,64 +139,4 @@ impl Service {
 fn archive_of(output: &Path, container: &Container) -> (PathBuf, PathBuf) {
     let id = container.container_id().as_str();
     (output.join(format!(".{id}.tar")), output.join(format!("{id}.tar")))
-}
-
-/// Writes which container has which archive.
-fn list(output: &Path, containers: &[Arc<Container>], limit: Limit) -> Result<(), CheckpointError> {
-    let name = |one: &Arc<Container>| one.record().spec.metadata.name.clone();
-    let ids: BTreeMap<_, _> =
-        containers.iter().map(|one| (name(one), one.container_id().as_str())).collect();
-    let document = json!({"version": VERSION, "containers": ids, "annotations": {}});
-    let path = output.join(OPTIONS);
-    let mut file = Timed::create(&path, limit)?;
-    file.write_all(document.to_string().as_bytes())
-        .map_err(CheckpointError::file("write", &path))?;
-    cringle_store::atomic::sync_directory(output).map_err(CheckpointError::file("sync", output))
-}
-
-/// An absolute path, of no link, to a directory with nothing in it.
-fn empty_directory(text: &str) -> Result<PathBuf, Refusal> {
-    let refuse = |problem: &str| Refusal::invalid("output_path", format!("\"{text}\" {problem}"));
-    let path = PathBuf::from(text);
-    let resolved = path.canonicalize().ok().filter(|_| path.is_absolute());
-    // A trailing slash is no other directory.
-    if resolved.as_ref() != Some(&path.components().collect::<PathBuf>()) {
-        return Err(refuse("is not an absolute path of a directory, without links"));
-    }
-    match path.read_dir().map(|mut entries| entries.next().is_none()) {
-        Ok(true) => Ok(path),
-        Ok(false) => Err(refuse("is not empty")),
-        Err(error) => Err(refuse(&format!("cannot be listed: {error}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_empty_directory_without_links_is_written_to() {
-        let place = tempfile::tempdir().unwrap();
-        let at = |name: &str| place.path().join(name).display().to_string();
-        for name in ["empty", "full/one"] {
-            std::fs::create_dir_all(at(name)).unwrap();
-        }
-        std::fs::File::create(at("file")).unwrap();
-        std::os::unix::fs::symlink("empty", at("link")).unwrap();
-        empty_directory(&at("empty")).unwrap();
-        empty_directory(&at("empty/")).unwrap();
-        for wrong in [
-            "",
-            "empty",
-            "none",
-            &at("none"),
-            &at("full"),
-            &at("file"),
-            &at("link"),
-            &at("full/../empty"),
-        ] {
-            let refused = empty_directory(wrong).unwrap_err();
-            assert!(matches!(refused, Refusal::Invalid { .. }), "{wrong:?}: {refused}");
-        }
-    }
 }
