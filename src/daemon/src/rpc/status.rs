@@ -293,6 +293,38 @@ mod tests {
             (ServiceError::NoSuchImage(text()), Code::NotFound),
             (ServiceError::NoSuchVolumeImage(text()), Code::NotFound),
             (ServiceError::NoUserNamespaces(text()), Code::Unimplemented),
+            (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
+            (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
+            (busy(), Code::Aborted),
+            (
+                ServiceError::NeverStarted { container: container(), why: text() },
+                Code::FailedPrecondition,
+            ),
+            (ServiceError::PodNotReady(pod()), Code::FailedPrecondition),
+            (exec(ExecError::TimedOut), Code::DeadlineExceeded),
+            (
+                exec(ExecError::NotExecuted { kind: FailureKind::Refused, text: text() }),
+                Code::FailedPrecondition,
+            ),
+            (exec(ExecError::Supervisor(SupervisorError::Gone)), Code::Internal),
+            (
+                exec(ExecError::Supervisor(SupervisorError::Silent { order: "exec" })),
+                Code::Unavailable,
+            ),
+            (file(Errno::IO), Code::Internal),
+            (file(Errno::NOSPC), Code::ResourceExhausted),
+            (file(Errno::MFILE), Code::ResourceExhausted),
+            (ServiceError::Joined(Arc::new(busy())), Code::Aborted),
+            (ServiceError::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
+        ] {
+            assert_eq!(failed(&error).code(), expected, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_programs_of_others_are_for_has_its_codes_too() {
+        let text = || "x".to_owned();
+        for (error, expected) in [
             (ServiceError::CdiOff("v/c=d".parse().unwrap()), Code::FailedPrecondition),
             (
                 ServiceError::Cdi(ApplyError::Unsupported { path: "/x".into(), what: "x" }),
@@ -314,24 +346,6 @@ mod tests {
                 },
                 Code::DeadlineExceeded,
             ),
-            (ServiceError::AmbiguousId(text()), Code::InvalidArgument),
-            (ServiceError::PodExists { name: text(), pod: pod() }, Code::AlreadyExists),
-            (busy(), Code::Aborted),
-            (
-                ServiceError::NeverStarted { container: container(), why: text() },
-                Code::FailedPrecondition,
-            ),
-            (ServiceError::PodNotReady(pod()), Code::FailedPrecondition),
-            (exec(ExecError::TimedOut), Code::DeadlineExceeded),
-            (
-                exec(ExecError::NotExecuted { kind: FailureKind::Refused, text: text() }),
-                Code::FailedPrecondition,
-            ),
-            (exec(ExecError::Supervisor(SupervisorError::Gone)), Code::Internal),
-            (
-                exec(ExecError::Supervisor(SupervisorError::Silent { order: "exec" })),
-                Code::Unavailable,
-            ),
             (
                 ServiceError::Adjustment {
                     plugin: text(),
@@ -343,11 +357,6 @@ mod tests {
                 ServiceError::Plugin(HookError::Rejected { validator: text(), reason: text() }),
                 Code::PermissionDenied,
             ),
-            (file(Errno::IO), Code::Internal),
-            (file(Errno::NOSPC), Code::ResourceExhausted),
-            (file(Errno::MFILE), Code::ResourceExhausted),
-            (ServiceError::Joined(Arc::new(busy())), Code::Aborted),
-            (ServiceError::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
         ] {
             assert_eq!(failed(&error).code(), expected, "{error:?}");
         }
