@@ -54,10 +54,18 @@ impl Limit {
     }
 }
 
-/// A file that is written only as long as there is time.
+/// This part of a file system is not for checkpoints: a container that made a large file of nothing must not fill the disk
+/// that all others write to.
+const RESERVE: u64 = 20;
+/// How much is written until room is looked for again.
+const STRIDE: u64 = 16 << 20;
+
+/// A file that is written only as long as there is time, and room for others.
 pub(crate) struct Timed {
     file: File,
     limit: Limit,
+    /// Bytes until room is looked for again.
+    stride: u64,
 }
 
 impl Timed {
@@ -67,16 +75,30 @@ impl Timed {
     /// It is there, or cannot be made.
     pub(crate) fn create(path: &Path, limit: Limit) -> Result<Self, CheckpointError> {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        Ok(Self { file: file.map_err(CheckpointError::file("make", path))?, limit })
+        Ok(Self { file: file.map_err(CheckpointError::file("make", path))?, limit, stride: 0 })
+    }
+
+    fn require_room(&mut self) -> io::Result<()> {
+        let found = rustix::fs::fstatvfs(&self.file)?;
+        if found.f_bavail < found.f_blocks / RESERVE {
+            return Err(rustix::io::Errno::NOSPC.into());
+        }
+        self.stride = STRIDE;
+        Ok(())
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.limit.left() {
-            Ok(_left) => self.file.write(bytes),
-            Err(_late) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+        if self.limit.left().is_err() {
+            return Err(io::Error::from(io::ErrorKind::TimedOut));
         }
+        if self.stride == 0 {
+            self.require_room()?;
+        }
+        let written = self.file.write(bytes)?;
+        self.stride = self.stride.saturating_sub(u64::try_from(written).unwrap_or(STRIDE));
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -1,22 +1,23 @@
 //! What a container wrote to its root: files that are new or different, as an archive, and paths that are gone.
 //!
 //! Read from the upper directory of its overlay (Documentation/filesystems/overlayfs.rst): a character device 0/0 stands for
-//! a name that is gone, and a directory marked opaque hides all that the image has below it. The container is frozen, so that
-//! nobody changes what is walked; links in it are told and never followed.
+//! a name that is gone, and a directory marked opaque hides all that the image has below it. The container is frozen, but others
+//! of its pod may reach its files: see [`found`]. Links are told and never followed.
+
+mod found;
 
 use super::CheckpointError;
 use super::archive::header_of;
 use cringle_domain::namespaces::IdMapping;
 use cringle_domain::snapshot::Active;
-use rustix::fs::{Mode, OFlags};
+use found::{Found, Tree};
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::{CStr, OsStr};
-use std::fs::{File, Metadata};
-use std::io::{self, Write};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::ffi::{CStr, OsString};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use tar::{Builder, EntryType};
+use tar::{Builder, EntryType, Header};
 
 /// Marks of overlayfs that make a file mean something else than it is.
 const OPAQUE: &CStr = c"trusted.overlay.opaque";
@@ -24,9 +25,6 @@ const ELSEWHERE: [(&CStr, &str); 2] = [
     (c"trusted.overlay.redirect", "its name in the image is another one"),
     (c"trusted.overlay.metacopy", "its content is in the image"),
 ];
-/// Attributes with these names are the overlay's and the host's; the others belong to the file.
-const NOT_THE_FILES: [&[u8]; 2] = [b"trusted.", b"security.selinux"];
-
 /// The record of a link's target that is too long for its header (pax(1)).
 const LONG_TARGET: &str = "linkpath";
 
@@ -48,13 +46,17 @@ impl Root<'_> {
     /// # Errors
     /// A file cannot be read, or the overlay says of one that its content is not here.
     pub(crate) fn write(&self, output: impl Write) -> Result<Vec<PathBuf>, CheckpointError> {
+        let lower = self.active.lower.iter().map(|layer| Tree::open(layer));
         let mut walk = Walk {
             root: self,
+            upper: Tree::open(&self.active.upper)?,
+            lower: lower.collect::<Result<_, _>>()?,
             archive: Builder::new(output),
             links: HashMap::new(),
             gone: BTreeSet::new(),
+            ahead: Vec::new(),
         };
-        walk.directory(Path::new(""), Below::Shows)?;
+        walk.all()?;
         let upper = &self.active.upper;
         walk.archive.finish().map_err(CheckpointError::file("archive", upper))?;
         Ok(walk.gone.into_iter().map(|path| Path::new("/").join(path)).collect())
@@ -87,45 +89,56 @@ enum Below {
 
 struct Walk<'a, W: Write> {
     root: &'a Root<'a>,
+    upper: Tree,
+    lower: Vec<Tree>,
     archive: Builder<W>,
     /// The first name of files that have more than one.
     links: HashMap<(u64, u64), PathBuf>,
     gone: BTreeSet<PathBuf>,
+    /// What is still to be looked at, the next one last. No recursion: the container says how deep its directories are.
+    ahead: Vec<(PathBuf, Below)>,
 }
 
 impl<W: Write> Walk<'_, W> {
-    fn directory(&mut self, path: &Path, below: Below) -> Result<(), CheckpointError> {
-        let place = self.root.active.upper.join(path);
-        let below =
-            if attribute(&place, OPAQUE)?.as_deref() == Some(b"y") { Below::Hidden } else { below };
-        let mut names: Vec<_> = std::fs::read_dir(&place)
-            .and_then(|entries| entries.map(|entry| entry.map(|one| one.file_name())).collect())
-            .map_err(CheckpointError::file("list", &place))?;
-        names.sort_unstable();
-        if below == Below::Hidden {
-            self.hide(path, &names);
-        }
-        for name in names {
-            self.entry(&path.join(name), below)?;
+    fn all(&mut self) -> Result<(), CheckpointError> {
+        let top = self.upper.find(Path::new(""))?;
+        self.directory(Path::new(""), &top, Below::Shows)?;
+        while let Some((path, below)) = self.ahead.pop() {
+            self.entry(&path, below)?;
         }
         Ok(())
     }
 
+    fn directory(
+        &mut self,
+        path: &Path,
+        found: &Found,
+        below: Below,
+    ) -> Result<(), CheckpointError> {
+        let is_opaque = found.attribute(OPAQUE)?.as_deref() == Some(b"y");
+        let below = if is_opaque { Below::Hidden } else { below };
+        let names = self.upper.names(path);
+        let names = names.map_err(CheckpointError::file("list", &found.place))?;
+        if below == Below::Hidden {
+            self.hide(path, &names);
+        }
+        self.ahead.extend(names.iter().rev().map(|name| (path.join(name), below)));
+        Ok(())
+    }
+
     /// What the image has in a directory and the container has not.
-    fn hide(&mut self, path: &Path, names: &[std::ffi::OsString]) {
-        for lower in &self.root.active.lower {
-            // A layer that has no such directory has nothing in it.
-            let Ok(entries) = std::fs::read_dir(lower.join(path)) else { continue };
-            let hidden = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-            let hidden = hidden.filter(|name| names.binary_search(name).is_err());
+    fn hide(&mut self, path: &Path, names: &[OsString]) {
+        for lower in &self.lower {
+            // A layer that has no such directory has nothing in it; one that has a link there neither.
+            let Ok(hidden) = lower.names(path) else { continue };
+            let hidden = hidden.into_iter().filter(|name| names.binary_search(name).is_err());
             self.gone.extend(hidden.map(|name| path.join(name)));
         }
     }
 
     fn entry(&mut self, path: &Path, below: Below) -> Result<(), CheckpointError> {
-        let place = self.root.active.upper.join(path);
-        let found = place.symlink_metadata().map_err(CheckpointError::file("look at", &place))?;
-        if found.file_type().is_char_device() && found.rdev() == 0 {
+        let found = self.upper.find(path)?;
+        if found.metadata.file_type().is_char_device() && found.metadata.rdev() == 0 {
             self.gone.insert(path.to_owned());
             return Ok(());
         }
@@ -133,40 +146,38 @@ impl<W: Write> Walk<'_, W> {
             return Ok(());
         }
         for (mark, problem) in ELSEWHERE {
-            if attribute(&place, mark)?.is_some() {
-                return Err(CheckpointError::Changes { path: place, problem });
+            if found.attribute(mark)?.is_some() {
+                return Err(CheckpointError::Changes { path: found.place, problem });
             }
         }
-        self.append(path, &place, &found)?;
-        if found.is_dir() { self.directory(path, below) } else { Ok(()) }
+        self.append(path, &found)?;
+        if found.metadata.is_dir() { self.directory(path, &found, below) } else { Ok(()) }
     }
 
-    fn append(
-        &mut self,
-        path: &Path,
-        place: &Path,
-        found: &Metadata,
-    ) -> Result<(), CheckpointError> {
-        let fails = || CheckpointError::file("archive", place);
-        let kind = found.file_type();
-        let (user, group) = self.root.inside(found.uid(), found.gid());
-        let mut header = header_of(found, user, group);
+    fn append(&mut self, path: &Path, found: &Found) -> Result<(), CheckpointError> {
+        let fails = || CheckpointError::file("archive", &found.place);
+        let metadata = &found.metadata;
+        let kind = metadata.file_type();
         if kind.is_socket() {
             // No archive has sockets; whoever binds one makes it anew.
             return Ok(());
         }
-        if !kind.is_dir()
-            && found.nlink() > 1
-            && let Some(first) = self.links.get(&(found.dev(), found.ino()))
-        {
-            header.set_entry_type(EntryType::Link);
-            header.set_size(0);
-            return self.archive.append_link(&mut header, path, first).map_err(fails());
+        let (user, group) = self.root.inside(metadata.uid(), metadata.gid());
+        let mut header = header_of(metadata, user, group);
+        if !kind.is_dir() && metadata.nlink() > 1 {
+            match self.links.entry((metadata.dev(), metadata.ino())) {
+                Entry::Occupied(first) => {
+                    header.set_entry_type(EntryType::Link);
+                    header.set_size(0);
+                    let linked = self.archive.append_link(&mut header, path, first.get());
+                    return linked.map_err(fails());
+                }
+                Entry::Vacant(first) => drop(first.insert(path.to_owned())),
+            }
         }
-        self.links.insert((found.dev(), found.ino()), path.to_owned());
-        let mut records = attributes(place)?;
+        let mut records = found.attributes()?;
         if kind.is_symlink() {
-            let target = std::fs::read_link(place).map_err(fails())?.into_os_string().into_vec();
+            let target = found.target().map_err(fails())?;
             // As it is, to the letter: a path of the archive would be made plain.
             if header.set_link_name_literal(&target).is_err() {
                 records.push((LONG_TARGET.to_owned(), target));
@@ -175,55 +186,28 @@ impl<W: Write> Walk<'_, W> {
         let records = records.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
         self.archive.append_pax_extensions(records).map_err(fails())?;
         if kind.is_file() {
-            let file = open(place).map_err(CheckpointError::file("open", place))?;
-            return self.archive.append_data(&mut header, path, file).map_err(fails());
+            return self.append_content(path, found, &mut header);
         }
         self.archive.append_data(&mut header, path, io::empty()).map_err(fails())
     }
-}
 
-/// The file's own attributes, as records that go before it.
-fn attributes(place: &Path) -> Result<Vec<(String, Vec<u8>)>, CheckpointError> {
-    let fails = || CheckpointError::file("read the attributes of", place);
-    let list = whole(|buffer| rustix::fs::llistxattr(place, buffer)).map_err(fails())?;
-    let names = list.split(|byte| *byte == 0).filter(|name| !name.is_empty());
-    let mut records = Vec::new();
-    for name in names.filter(|name| !NOT_THE_FILES.iter().any(|one| name.starts_with(one))) {
-        // Names of attributes that are no text can't be told.
-        let Ok(text) = std::str::from_utf8(name) else { continue };
-        let name = OsStr::from_bytes(name);
-        let value = whole(|buffer| rustix::fs::lgetxattr(place, name, buffer)).map_err(fails())?;
-        records.push((format!("SCHILY.xattr.{text}"), value));
+    /// As many bytes as the header says: others of the pod may write to the file.
+    fn append_content(
+        &mut self,
+        path: &Path,
+        found: &Found,
+        header: &mut Header,
+    ) -> Result<(), CheckpointError> {
+        let file = found.open().map_err(CheckpointError::file("open", &found.place))?;
+        let mut content = file.take(found.metadata.len());
+        let appended = self.archive.append_data(header, path, &mut content);
+        appended.map_err(CheckpointError::file("archive", &found.place))?;
+        if content.limit() == 0 {
+            return Ok(());
+        }
+        let problem = "it became shorter while it was read";
+        Err(CheckpointError::Changes { path: found.place.clone(), problem })
     }
-    Ok(records)
-}
-
-/// Opens a file that is no link; what is not read to its end does not wait for anybody.
-fn open(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    Ok(File::from(rustix::fs::open(path, flags, Mode::empty())?))
-}
-
-fn attribute(path: &Path, name: &CStr) -> Result<Option<Vec<u8>>, CheckpointError> {
-    match whole(|buffer| rustix::fs::lgetxattr(path, name, buffer)) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_absent(&error) => Ok(None),
-        Err(error) => Err(CheckpointError::file("read the attributes of", path)(error)),
-    }
-}
-
-fn is_absent(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let absent = [Errno::NODATA, Errno::NOTSUP];
-    absent.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-}
-
-/// An answer of the kernel's whose length is not known before. No attribute is longer than this (`XATTR_SIZE_MAX`).
-fn whole(ask: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; 64 << 10];
-    let length = ask(&mut buffer)?;
-    buffer.truncate(length);
-    Ok(buffer)
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 use super::*;
 use cringle_domain::namespaces::IdRange;
-use rustix::fs::{CWD, FileType, XattrFlags};
-use std::io::Read;
+use rustix::fs::{CWD, FileType, Mode, XattrFlags};
+use std::fs::File;
 use std::os::unix::fs::symlink;
 
 /// An image of one layer, and what a container made of it.
 struct Ground {
-    _place: tempfile::TempDir,
+    place: tempfile::TempDir,
     active: Active,
 }
 
@@ -18,7 +18,7 @@ impl Ground {
         for directory in [&active.lower[0], &active.upper] {
             std::fs::create_dir_all(directory).unwrap();
         }
-        Self { _place: place, active }
+        Self { place, active }
     }
 
     fn upper(&self, path: &str) -> PathBuf {
@@ -146,4 +146,59 @@ fn a_file_whose_content_is_in_the_image_fails() {
     rustix::fs::lsetxattr(ground.upper("file"), mark, b"", XattrFlags::empty()).unwrap();
     let error = ground.root(&[]).write(Vec::new()).unwrap_err().to_string();
     assert!(error.contains("its content is in the image"), "{error}");
+}
+
+#[test]
+fn a_link_of_the_image_where_the_container_has_a_directory_leads_nowhere() {
+    let ground = Ground::new();
+    let outside = ground.place.path().join("outside");
+    put(&outside.join("secret"), b"");
+    symlink(&outside, ground.active.lower[0].join("x")).unwrap();
+    put(&ground.upper("x/own"), b"");
+    rustix::fs::lsetxattr(ground.upper("x"), OPAQUE, b"y", XattrFlags::empty()).unwrap();
+    assert_eq!(ground.root(&[]).write(Vec::new()).unwrap(), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn a_directory_that_became_a_link_while_it_was_walked_leads_nowhere() {
+    let ground = Ground::new();
+    let outside = ground.place.path().join("outside");
+    put(&outside.join("secret"), b"secret");
+    symlink(&outside, ground.upper("d")).unwrap();
+    let tree = Tree::open(&ground.active.upper).unwrap();
+    tree.names(Path::new("d")).unwrap_err();
+    tree.find(Path::new("d/secret")).unwrap_err();
+    tree.find(Path::new("../outside/secret")).unwrap_err();
+    let link = tree.find(Path::new("d")).unwrap();
+    assert_eq!(link.target().unwrap(), outside.as_os_str().as_encoded_bytes());
+    assert_eq!(link.attributes().unwrap(), []);
+}
+
+#[test]
+fn what_was_found_is_read_though_its_name_is_another_ones_now() {
+    let ground = Ground::new();
+    put(&ground.upper("file"), b"mine");
+    let tree = Tree::open(&ground.active.upper).unwrap();
+    let found = tree.find(Path::new("file")).unwrap();
+    std::fs::remove_file(ground.upper("file")).unwrap();
+    symlink("/etc/passwd", ground.upper("file")).unwrap();
+    let mut content = String::new();
+    found.open().unwrap().read_to_string(&mut content).unwrap();
+    assert_eq!(content, "mine");
+}
+
+#[test]
+fn deep_directories_need_no_stack() {
+    const DEPTH: usize = 500;
+    let ground = Ground::new();
+    std::fs::create_dir_all(ground.upper(&"a/".repeat(DEPTH))).unwrap();
+    let told = std::thread::scope(|scope| {
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let walk = || {
+            let mut bytes = Vec::new();
+            ground.root(&[]).write(&mut bytes).map(|_| bytes)
+        };
+        small.spawn_scoped(scope, walk).unwrap().join().unwrap().unwrap()
+    });
+    assert_eq!(tar::Archive::new(told.as_slice()).entries().unwrap().count(), DEPTH);
 }
