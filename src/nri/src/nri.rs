@@ -117,6 +117,8 @@ impl Nri {
         let _turn = self.dispatch.lock().await;
         let plugins = self.all();
         let asked = plugins.iter().filter(|plugin| !plugin.connection.is_closed());
+        // Those who are to judge at the beginning are waited for at the end: one that leaves in between has not agreed.
+        let judges: Vec<_> = plugins.iter().filter(|plugin| plugin.judges()).cloned().collect();
         let mut validation = ValidateContainerAdjustmentRequest {
             pod: Some(pod.clone()),
             container: Some(container.clone()),
@@ -130,8 +132,8 @@ impl Nri {
             let answer = plugin.ask(&creating.request).await?;
             match answer {
                 Some(answer) => creating.take(&plugin.name.to_string(), answer)?,
-                // One that failed has had no say.
-                None if plugin.connection.is_closed() => {
+                // One that was passed over has had no say.
+                None if plugin.connection.is_closed() || plugin.shapes() => {
                     let instance = plugin.name.instance();
                     validation.plugins.retain(|other| *other != instance);
                 }
@@ -146,7 +148,7 @@ impl Nri {
         if let Some(settings) = &self.settings.validator {
             validate::by_settings(settings, &validation, &creation.owners)?;
         }
-        validate::by_plugins(&plugins, &validation).await?;
+        validate::by_plugins(&judges, &validation).await?;
         Ok(creation)
     }
 

@@ -81,6 +81,16 @@ impl Plugin {
         Self { name, connection, events, policy, patience, older: Mutex::new(Events::NONE) }
     }
 
+    /// Whether it is there and has a say in whether a container may be made.
+    pub(crate) fn judges(&self) -> bool {
+        self.events.has(Event::ValidateContainerAdjustment) && !self.connection.is_closed()
+    }
+
+    /// Whether it subscribed to have a say in how containers are made.
+    pub(crate) fn shapes(&self) -> bool {
+        self.events.has(Event::CreateContainer)
+    }
+
     /// Asks it, if it subscribed to this. Nothing if it did not, or failed and does not mind to be passed over then.
     ///
     /// # Errors

@@ -16,23 +16,19 @@ const BUILT_IN: &str = "default-validator";
 /// The annotation by which a pod names plugins that it needs, besides those that are configured.
 const REQUIRED: &str = "required-plugins.noderesource.dev";
 
-/// Asks all validators among the plugins, at the same time: none of them changes anything.
+/// Asks these validators, at the same time: none of them changes anything.
 ///
 /// # Errors
-/// One of them rejects, or refuses to say. A validator that does not answer rejects.
+/// One of them rejects, or refuses to say. A validator that does not answer, or has left, rejects.
 pub(crate) async fn by_plugins(
-    plugins: &[Arc<Plugin>],
+    validators: &[Arc<Plugin>],
     request: &Request,
 ) -> Result<(), HookError> {
-    let answers = plugins.iter().map(|plugin| validated(plugin, request));
+    let answers = validators.iter().map(|plugin| validated(plugin, request));
     futures::future::join_all(answers).await.into_iter().collect()
 }
 
 async fn validated(plugin: &Plugin, request: &Request) -> Result<(), HookError> {
-    let event = cringle_proto_nri::v1alpha1::Event::ValidateContainerAdjustment;
-    if !plugin.events.has(event) || plugin.connection.is_closed() {
-        return Ok(());
-    }
     let reject = |reason: &str| {
         let (validator, reason) = (plugin.name.to_string(), reason.to_owned());
         Err(HookError::Rejected { validator, reason })

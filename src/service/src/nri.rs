@@ -127,6 +127,10 @@ impl Service {
         let devices = adjust::devices(creation)?;
         tokio::task::block_in_place(|| self.apply_cdi(&devices, &mut draft.spec))
             .map_err(|error| adjust::without_devices(creation, error))?;
+        adjust::require_own_cgroup(creation, |path| {
+            let mut others = self.containers.all().into_iter();
+            self.host.cgroups.exists(path) || others.any(|other| other.record().cgroup == path)
+        })?;
         adjust::apply(creation, &self.host.facts, plan, draft)
     }
 

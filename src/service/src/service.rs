@@ -40,6 +40,8 @@ pub struct Service {
     pub(crate) cdi: Option<Catalog>,
     /// The program for checkpoints, once it was found.
     pub(crate) criu: tokio::sync::OnceCell<Criu>,
+    /// Held while a pod is captured.
+    pub(crate) pod_checkpoints: tokio::sync::Mutex<()>,
     pub(crate) images: Arc<Images>,
     pub(crate) network: Arc<Network>,
     pub(crate) nri: Arc<Nri>,
@@ -95,6 +97,7 @@ impl Service {
         Ok(Arc::new(Self {
             cdi: settings.cdi.catalog(),
             criu: tokio::sync::OnceCell::new(),
+            pod_checkpoints: tokio::sync::Mutex::default(),
             settings,
             layout,
             clock,

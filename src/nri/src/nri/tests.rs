@@ -5,7 +5,7 @@ use crate::connection::AskError;
 use crate::settings::ValidatorSettings;
 use crate::testing::{Character, Host, Reply, answer, call, connect, join, nri, until};
 use cringle_proto_nri::v1alpha1::{
-    ConfigureRequest, ContainerAdjustment, CreateContainerResponse, FailurePolicy, KeyValue,
+    ConfigureRequest, ContainerAdjustment, CreateContainerResponse, Event, FailurePolicy, KeyValue,
     RunPodSandboxRequest, StateChangeEvent, SynchronizeRequest, UpdateContainersRequest,
     ValidateContainerAdjustmentResponse,
 };
@@ -216,6 +216,30 @@ async fn validators_have_the_last_word_also_when_they_say_nothing() {
         assert_eq!(owners.compound[&6].owners["A"], "00-a");
         assert_eq!(seen.plugins.len(), 2);
     }
+}
+
+#[tokio::test]
+async fn a_validator_that_leaves_before_it_is_asked_has_not_agreed() {
+    for reply in [Reply::Leave, Reply::Silence] {
+        let nri = nri(None);
+        join(&nri, &Arc::default(), replying("99-v", "CreateContainer", reply)).await;
+        let error = create(&nri).await.unwrap_err();
+        let HookError::Rejected { validator, .. } = &error else { panic!("{error}") };
+        assert_eq!(validator, "99-v");
+    }
+}
+
+#[tokio::test]
+async fn a_required_plugin_that_was_passed_over_has_not_been_asked() {
+    let settings =
+        ValidatorSettings { required: vec!["a".to_owned()], ..ValidatorSettings::default() };
+    let nri = nri(Some(settings));
+    let policy = FailurePolicy { keep_connected: true, ..FailurePolicy::default() };
+    let silent = replying("00-a", "CreateContainer", Reply::Silence);
+    let events = 1 << (Event::CreateContainer as i32 - 1);
+    join(&nri, &Arc::default(), Character { policy, events, ..silent }).await;
+    let error = create(&nri).await.unwrap_err().to_string();
+    assert!(error.contains("required plugins are not there: a"), "{error}");
 }
 
 #[tokio::test]

@@ -66,6 +66,23 @@ pub(super) fn devices(creation: &Creation) -> Result<Vec<DeviceName>, ServiceErr
     names.collect()
 }
 
+/// Refuses a cgroup that something else is in: what ends one of them would end both.
+///
+/// # Errors
+/// It is taken.
+pub(super) fn require_own_cgroup(
+    creation: &Creation,
+    is_taken: impl FnOnce(&str) -> bool,
+) -> Result<(), ServiceError> {
+    let linux = creation.adjustment.linux.as_ref();
+    let wanted = linux.map_or("", |linux| linux.cgroups_path.as_str());
+    if wanted.is_empty() || !is_taken(wanted) {
+        return Ok(());
+    }
+    let problem = format!("\"{wanted}\" is another one's");
+    Err(Unmet::invalid(Field::CgroupsPath, "", problem).by(&creation.owners))
+}
+
 /// The error of devices that plugins want and can't have, with the names of those who want some.
 pub(super) fn without_devices(creation: &Creation, source: ServiceError) -> ServiceError {
     let owners = creation.owners.of_entries(Field::CdiDevices).map(|(_, owner)| owner);

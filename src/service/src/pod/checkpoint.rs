@@ -3,11 +3,11 @@
 //! All of them stand still before the first is captured, and until the last one is. Each becomes an archive like that of
 //! CheckpointContainer, named after its id; `pod.options` tells which is whose and is written last.
 
-use crate::checkpoint::Criu;
 use crate::checkpoint::archive::Limit;
 use crate::checkpoint::places::empty_directory;
 use crate::checkpoint::pod_options::{OPTIONS, list};
 use crate::checkpoint::work::{Frozen, Note, Work};
+use crate::checkpoint::{CheckpointError, Criu};
 use crate::container::Container;
 use crate::container::checkpoint::{require_running, write};
 use crate::{Service, ServiceError};
@@ -45,11 +45,16 @@ impl Service {
         self.require_checkpoints()?;
         let limit = Limit::of(wanted.timeout);
         let pod = self.find_ready_pod(&wanted.pod)?;
-        let output = empty_directory(&wanted.output)?;
         let containers = self.chosen(pod.pod_id(), &wanted.containers)?;
         let service = Arc::clone(self);
         crate::detached::detached(async move {
             let pod = pod.pod_id();
+            // One at a time: two of a pod would have one directory of work, and an output directory has to stay empty.
+            let left = limit.left().map_err(|source| failed(pod, source))?;
+            let _turn = tokio::time::timeout(left, service.pod_checkpoints.lock())
+                .await
+                .map_err(|_elapsed| failed(pod, CheckpointError::Late(wanted.timeout)))?;
+            let output = empty_directory(&wanted.output)?;
             service.checkpoint_containers(pod, &output, (&containers, limit)).await
         })
         .await
@@ -92,7 +97,7 @@ impl Service {
         for container in containers {
             operations.push(container.operation.lock().await);
         }
-        let failed = |source| ServiceError::PodCheckpoint { pod: pod.clone(), source };
+        let failed = |source| failed(pod, source);
         let criu = self.criu().await.map_err(failed)?;
         let archives = containers.iter().map(|one| archive_of(output, one));
         let files = archives.flat_map(|(draft, archive)| [draft, archive]);
@@ -133,6 +138,10 @@ impl Service {
         }
         Ok(())
     }
+}
+
+fn failed(pod: &PodId, source: CheckpointError) -> ServiceError {
+    ServiceError::PodCheckpoint { pod: pod.clone(), source }
 }
 
 /// The archive of a container under its name while it is written, and under its own.
