@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{ContainerState, PodSandboxState};
 use cringle_tests::client::{code, message};
 use cringle_tests::plugin::{Plugin, ready, sleeper};
-use cringle_tests::request::pod;
+use cringle_tests::request::{container, pod};
 use cringle_tests::stage::{BUSYBOX, on_stage};
 use serde_json::{Value, json};
 use tonic::Code;
@@ -123,6 +123,16 @@ fn two_that_want_different_things_and_what_is_not_done_are_errors_with_names() -
             let text = message(&refused);
             ensure!(text.contains("20-two") && text.contains(words), "{text}");
         }
+        // Beside the pod's other containers, but not where one of them is.
+        two.notes().behave("{}")?;
+        let other = container("other", BUSYBOX, &["sleep", "600"]);
+        let other = stage.cri.create((&pod, &config), &other).await?;
+        let told = two.notes().last("PostCreateContainer")?["container"].take();
+        let taken = json!({"linux": {"cgroupsPath": told["linux"]["cgroupsPath"]}});
+        two.notes().behave(&adjust(&taken))?;
+        let refused = stage.cri.create((&pod, &config), &sleeper()).await;
+        ensure!(message(&refused).contains("is another one's"), "{refused:?}");
+        stage.cri.remove(&other).await?;
         two.notes().behave("{}")?;
         judge
             .notes()

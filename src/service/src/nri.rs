@@ -127,11 +127,11 @@ impl Service {
         let devices = adjust::devices(creation)?;
         tokio::task::block_in_place(|| self.apply_cdi(&devices, &mut draft.spec))
             .map_err(|error| adjust::without_devices(creation, error))?;
+        adjust::apply(creation, &self.host.facts, plan, draft)?;
         adjust::require_own_cgroup(creation, |path| {
             let mut others = self.containers.all().into_iter();
             self.host.cgroups.exists(path) || others.any(|other| other.record().cgroup == path)
-        })?;
-        adjust::apply(creation, &self.host.facts, plan, draft)
+        })
     }
 
     /// Tells that a container that was told to be made is not.

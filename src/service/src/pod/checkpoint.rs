@@ -50,10 +50,9 @@ impl Service {
         crate::detached::detached(async move {
             let pod = pod.pod_id();
             // One at a time: two of a pod would have one directory of work, and an output directory has to stay empty.
-            let left = limit.left().map_err(|source| failed(pod, source))?;
-            let _turn = tokio::time::timeout(left, service.pod_checkpoints.lock())
-                .await
-                .map_err(|_elapsed| failed(pod, CheckpointError::Late(wanted.timeout)))?;
+            let turn = tokio::time::timeout(wanted.timeout, service.pod_checkpoints.lock()).await;
+            let _turn =
+                turn.map_err(|_elapsed| failed(pod, CheckpointError::Late(wanted.timeout)))?;
             let output = empty_directory(&wanted.output)?;
             service.checkpoint_containers(pod, &output, (&containers, limit)).await
         })
