@@ -129,6 +129,11 @@ fn a_shim_that_stands_still_keeps_no_pod_from_ending_and_holds_up_nobody() -> Re
         stop.await??;
         let left = processes_of(&id)?;
         ensure!(left.is_empty(), "{left:?}");
+        let status = stage.cri.container(&id).await?;
+        ensure!(
+            status.exit_code == 137,
+            "the true end, though the shim cannot tell it: {status:?}"
+        );
         for pod in [stuck, other, third] {
             stage.cri.take_away(&pod).await?;
         }

@@ -30,12 +30,13 @@ pub(crate) fn empty_root() -> RootfsMount {
     }
 }
 
-/// Reaps until SIGTERM. Gives the exit code.
-pub(crate) fn run() -> i32 {
+/// Reaps until SIGTERM. Gives the exit code. `begun` is called once it is what others may rely on.
+pub(crate) fn run(begun: impl FnOnce()) -> i32 {
     // A name is for people only.
     let _unnamed = rustix::thread::set_name(c"pause");
     // Blocked signals reach PID 1 as well; unblocked it would not get those that it does not handle.
     let Ok(signals) = signal::watch(&[CHLD, TERM]) else { return 1 };
+    begun();
     loop {
         while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
         match signal::next(signals.as_fd()) {

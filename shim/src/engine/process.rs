@@ -264,8 +264,7 @@ impl ProcessPlan {
         let error = match self.change_identity() {
             Ok(()) if self.role == Role::Reaper => {
                 // Closing the socket is how the parent hears that we have begun.
-                drop(sync);
-                process::quit(crate::reaper::run())
+                process::quit(crate::reaper::run(|| drop(sync)))
             }
             Ok(()) => self.execute(),
             Err(error) => error,

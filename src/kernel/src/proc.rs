@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use crate::error::{Result, SystemError};
 use crate::mount::{self, Attributes};
+use crate::process::Exit;
 
 /// `PROC_SUPER_MAGIC` of `linux/magic.h`.
 const PROC: libc::c_long = 0x9fa0;
@@ -75,13 +76,27 @@ pub struct Stat {
     pub session: i32,
     /// Ticks since boot at which it started.
     pub start_time: u64,
+    /// How it ended, if it has and was not reaped yet. Shown as success to callers that may not trace it.
+    pub ended: Option<Exit>,
 }
 
 impl Stat {
     /// Whether the process has ended and was not reaped yet.
     #[must_use]
     pub fn is_zombie(&self) -> bool {
-        matches!(self.state, 'Z' | 'X' | 'x')
+        is_zombie(self.state)
+    }
+}
+
+fn is_zombie(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
+}
+
+/// A status of wait(2) of a process that ended.
+fn exit_of(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Code((status >> 8) & 0xff),
+        signal => Exit::Signal(signal),
     }
 }
 
@@ -96,7 +111,10 @@ fn parse_stat(text: &[u8]) -> Option<Stat> {
     let session = fields.next()?.parse().ok()?;
     // Four fields were taken, of which the first is number 3; the start time is number 22.
     let start_time = fields.nth(15)?.parse().ok()?;
-    Some(Stat { state, parent, session, start_time })
+    // The status is number 52, the last; zero while the process runs.
+    let status = fields.nth(29).and_then(|field| field.parse().ok()).map(exit_of);
+    let ended = status.filter(|_| is_zombie(state));
+    Some(Stat { state, parent, session, start_time, ended })
 }
 
 #[cfg(test)]
@@ -107,7 +125,8 @@ mod tests {
     fn a_command_with_parentheses_does_not_confuse() {
         let line = b"12 (a) b) (c) S 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2\n";
         let stat = parse_stat(line).unwrap();
-        assert_eq!(stat, Stat { state: 'S', parent: 3, session: 5, start_time: 987_654 });
+        let known = Stat { state: 'S', parent: 3, session: 5, start_time: 987_654, ended: None };
+        assert_eq!(stat, known);
         assert_eq!(parse_stat(b"12 (x) S 1"), None);
     }
 
@@ -116,6 +135,23 @@ mod tests {
         let own = stat(i32::try_from(std::process::id()).unwrap()).unwrap();
         assert!(stat(own.parent).unwrap().start_time <= own.start_time);
         assert!(!own.is_zombie());
+    }
+
+    #[test]
+    fn how_a_process_ended_is_seen_until_it_is_reaped() {
+        for (body, expected) in [
+            ("exit 7", Exit::Code(7)),
+            ("exit 0", Exit::Code(0)),
+            ("kill -KILL $$", Exit::Signal(9)),
+        ] {
+            let mut child = std::process::Command::new("sh").args(["-c", body]).spawn().unwrap();
+            let pid = i32::try_from(child.id()).unwrap();
+            let process = crate::process::open(pid).unwrap();
+            crate::poll::readable(process.as_fd(), None).unwrap();
+            assert_eq!(stat(pid).unwrap().ended, Some(expected));
+            child.wait().unwrap();
+        }
+        assert_eq!(stat(i32::try_from(std::process::id()).unwrap()).unwrap().ended, None);
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod stop;
 pub mod update;
 
 mod account;
+mod force;
 mod image_volumes;
 mod launch;
 mod lay_out;

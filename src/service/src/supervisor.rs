@@ -16,7 +16,7 @@ mod room;
 mod session;
 mod watch;
 
-pub use end::{end, end_with_hooks, read_exit_record};
+pub use end::{end, end_with_hooks, kill, read_exit_record};
 pub use error::{ExecError, SupervisorError};
 pub use exec::ExecOutput;
 pub use launch::{Launch, LogTarget, RootfsMount, TerminalMode};
@@ -79,7 +79,7 @@ impl Supervisor {
     /// # Errors
     /// What kept it from being spawned; nothing is left of it but files in the bundle.
     pub async fn launch(program: &ShimProgram, launch: &Launch) -> Result<Self, SupervisorError> {
-        let spawned = launch::spawn(program, &launch.bundle)?;
+        let spawned = tokio::task::block_in_place(|| launch::spawn(program, &launch.bundle))?;
         let process = Arc::new(spawned.process);
         let reaping = (spawned.child, Arc::clone(&process));
         let supervisor = Self::attach(&launch.bundle, process, Some(reaping.0));

@@ -43,7 +43,7 @@ impl Service {
             Hold::Ipc => unpin(&directory.join("ipc")),
             Hold::Uts => unpin(&directory.join("uts")),
             Hold::Shm => unmount(&directory.join("shm")),
-            Hold::Directory => remove_tree(&directory),
+            Hold::Directory => tokio::task::block_in_place(|| remove_tree(&directory)),
         }
     }
 }

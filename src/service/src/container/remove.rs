@@ -47,7 +47,13 @@ impl Service {
             container.supervise(None);
         }
         self.end_shim(id).await?;
-        self.remove_cgroup(&container.record().cgroup)?;
+        tokio::task::block_in_place(|| self.remove_files(container))?;
+        self.containers.remove(container);
+        Ok(())
+    }
+
+    fn remove_files(&self, container: &Container) -> Result<(), ServiceError> {
+        let id = container.container_id();
         crate::teardown::remove_tree(&self.layout.bundle(id))?;
         crate::teardown::remove_tree(&self.layout.container_volumes(id))?;
         self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
@@ -56,10 +62,9 @@ impl Service {
                 source,
             }
         })?;
-        container.tracked.forget().map_err(|source| {
-            ServiceError::file("remove record", container.tracked.path(), source)
-        })?;
-        self.containers.remove(container);
-        Ok(())
+        container
+            .tracked
+            .forget()
+            .map_err(|source| ServiceError::file("remove record", container.tracked.path(), source))
     }
 }

@@ -2,9 +2,7 @@
 
 use super::Container;
 use crate::{Service, ServiceError};
-use cringle_domain::container::{ContainerEvent, ContainerPhase};
-use cringle_domain::id::ContainerId;
-use cringle_domain::process::{Exit, Outcome};
+use cringle_domain::container::ContainerPhase;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,51 +67,14 @@ impl Service {
                 }
             }
         }
-        self.end_shim(&record.id).await?;
-        let seen = self.exit_on_record(&record.id).unwrap_or_else(|| {
-            let why = "the shim did not answer; ended through the cgroup".to_owned();
-            Exit { outcome: Outcome::Unseen(why), at: self.clock.now() }
-        });
-        container.tracked.advance(ContainerEvent::Exited(seen)).await?;
-        Ok(())
+        self.end_by_force(container).await
     }
 
-    async fn ends_within(&self, container: &Container, patience: Duration) -> bool {
+    pub(super) async fn ends_within(&self, container: &Container, patience: Duration) -> bool {
         let mut published = container.tracked.watch();
         let ended =
             published.wait_for(|record| !matches!(record.phase, ContainerPhase::Running { .. }));
         tokio::time::timeout(patience, ended).await.is_ok()
-    }
-
-    /// Ends what is left of a container's shim and processes, and has its hooks for that run; success if nothing is.
-    pub(crate) async fn end_shim(&self, id: &ContainerId) -> Result<(), ServiceError> {
-        crate::supervisor::end_with_hooks(&self.shim, &self.layout.bundle(id))
-            .await
-            .map_err(|source| ServiceError::Supervisor { container: id.to_string(), source })?;
-        // What the shim had no time to note, our record names.
-        match self.containers.find(id.as_str()) {
-            Ok(container) => self.remove_cgroup(&container.record().cgroup),
-            Err(_never_recorded) => Ok(()),
-        }
-    }
-
-    /// The exit that the shim left on record, if it did.
-    pub(crate) fn exit_on_record(&self, id: &ContainerId) -> Option<Exit> {
-        crate::supervisor::read_exit_record(&self.layout.bundle(id))
-    }
-
-    /// The end of a container whose shim is gone: on record, or unseen after its processes are ended. An unsupervised
-    /// process has no log and no reaper, so it does not stay.
-    pub(crate) async fn lost_shim(&self, container: &Arc<Container>) -> Exit {
-        let id = container.container_id();
-        if let Some(exit) = self.exit_on_record(id) {
-            return exit;
-        }
-        if let Err(error) = self.end_shim(id).await {
-            tracing::error!(container = %id, error = crate::error::chain(&error), "not ended");
-        }
-        let why = "the shim is gone".to_owned();
-        Exit { outcome: Outcome::Unseen(why), at: self.clock.now() }
     }
 }
 

@@ -23,7 +23,11 @@ impl Service {
         let mut journal = pod.holds.lock().await;
         journal.note(planned, &self.host.boot)?;
         let watch = self.stages.watch(Stage::PodFiles);
-        journal.take(&Hold::Directory, async { files::write(self, &record) }).await?;
+        journal
+            .take(&Hold::Directory, async {
+                tokio::task::block_in_place(|| files::write(self, &record))
+            })
+            .await?;
         drop(watch);
         let watch = self.stages.watch(Stage::PodNamespaces);
         namespaces::make(self, &record, &journal).await?;

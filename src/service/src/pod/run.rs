@@ -90,7 +90,8 @@ impl Service {
         let resources = spec.resources.clone();
         let record =
             PodRecord { id: id.clone(), spec, plan, created, boot, attachments, resources, phase };
-        let tracked = Tracked::create(self.layout.pod_record(&id), record)?;
+        let path = self.layout.pod_record(&id);
+        let tracked = tokio::task::block_in_place(|| Tracked::create(path, record))?;
         let journal = Holds::new(self.layout.pod_holds(&id));
         let pod = Arc::new(Pod::new(tracked, journal, &self.journal));
         self.pods.insert(Arc::clone(&pod));

@@ -2,7 +2,7 @@
 
 use super::watch::ended;
 use super::{ShimProgram, SupervisorError, hooks};
-use cringle_domain::process::{Exit, Outcome, Signal};
+use cringle_domain::process::{Exit, Outcome, ProcessIdentity, Signal};
 use cringle_domain::time::Timestamp;
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths};
 use cringle_kernel::{proc, process};
@@ -56,6 +56,32 @@ pub async fn end_with_hooks(program: &ShimProgram, bundle: &Path) -> Result<(), 
         tracing::warn!(bundle = %bundle.display(), error, "the container's hooks did not run");
     }
     forget(bundle)
+}
+
+/// Kills every process of the container of this bundle, of which `init` is the first, behind the back of its shim. Says how
+/// that one ended, if the shim has not reaped it: a shim that has knows, and is about to tell.
+///
+/// # Errors
+/// Something would not end, or the bundle's record cannot be read.
+pub async fn kill(
+    bundle: &Path,
+    init: ProcessIdentity,
+) -> Result<Option<Outcome>, SupervisorError> {
+    let process = open_identified(init.pid, init.start_time);
+    if let Some(state) = read::<EngineState>(&bundle.join(STATE_FILE))? {
+        let cgroup = Cgroup::at(state.cgroup);
+        tokio::task::block_in_place(|| cgroup.kill()).map_err(SupervisorError::Cgroup)?;
+    }
+    if let Some(process) = process {
+        tokio::time::timeout(PATIENCE, ended(&Arc::new(process)))
+            .await
+            .map_err(|_elapsed| SupervisorError::Silent { order: "SIGKILL" })??;
+    }
+    let seen = proc::stat(init.pid).ok().filter(|stat| stat.start_time == init.start_time);
+    Ok(seen.and_then(|stat| stat.ended).map(|exit| match exit {
+        process::Exit::Code(code) => Outcome::Code(u8::try_from(code).unwrap_or(u8::MAX)),
+        process::Exit::Signal(signal) => outcome_of_signal(signal),
+    }))
 }
 
 /// Whether hooks are to run when the container is gone.
@@ -142,11 +168,15 @@ pub(super) fn exit_of(record: ExitRecord) -> Exit {
 pub(super) fn outcome_of(ending: Ending) -> Outcome {
     match ending {
         Ending::Code(code) => Outcome::Code(code),
-        Ending::Signal(signal) => Signal::from_number(i32::from(signal))
-            .map_or_else(|| Outcome::Unseen(format!("signal {signal}")), Outcome::Signal),
+        Ending::Signal(signal) => outcome_of_signal(i32::from(signal)),
         Ending::OutOfMemory => Outcome::OutOfMemory,
         Ending::NeverStarted(reason) => Outcome::NeverStarted(reason),
     }
+}
+
+fn outcome_of_signal(signal: i32) -> Outcome {
+    Signal::from_number(signal)
+        .map_or_else(|| Outcome::Unseen(format!("signal {signal}")), Outcome::Signal)
 }
 
 /// A JSON file; none if it is not there.

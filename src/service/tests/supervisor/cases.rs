@@ -473,6 +473,43 @@ async fn a_shim_that_was_killed_or_hangs_is_ended_with_its_container() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn how_a_container_ended_is_known_though_its_shim_stands_still() {
+    let killed = Outcome::Signal(Signal::from_number(9).unwrap());
+    for (body, shim_is, expected) in [
+        ("sleep 1000", Shim::StandsStill, Some(killed.clone())),
+        ("sleep 0.3; exit 7", Shim::StandsStill, Some(Outcome::Code(7))),
+        // It reaps the container, and so is who tells.
+        ("sleep 1000", Shim::Works, None),
+    ] {
+        let container = Container::new(&format!("echo ready; {body}"));
+        let launch = container.launch();
+        let supervisor = Supervisor::launch(program(), &launch).await.unwrap();
+        let init = supervisor.create(&launch).await.unwrap();
+        supervisor.start().await.unwrap();
+        container.logged("ready").await;
+        if shim_is == Shim::StandsStill {
+            let pidfd = cringle_kernel::process::open(shim_pid(&container)).unwrap();
+            cringle_kernel::process::signal(&pidfd, 19).unwrap();
+            if expected == Some(Outcome::Code(7)) {
+                until("its end", || cringle_kernel::proc::stat(init.pid).unwrap().is_zombie())
+                    .await;
+            }
+        }
+        assert_eq!(within(supervisor::kill(&container.bundle(), init)).await.unwrap(), expected);
+        if shim_is == Shim::Works {
+            assert_eq!(within(supervisor.exited()).await.unwrap().outcome, killed);
+        }
+        within(supervisor::end(&container.bundle())).await.unwrap();
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shim {
+    Works,
+    StandsStill,
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_shim_runs_from_a_sealed_memory_file_and_shows_nothing() {
     let container = Container::new("sleep 1000");
     let supervisor = container.started().await;
