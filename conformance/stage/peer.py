@@ -69,12 +69,15 @@ state = "{self.directory}/state"
 address = "{self.socket}"
 [ttrpc]
 address = "{self.socket}.ttrpc"
+[plugins."io.containerd.nri.v1.nri"]
+disable = true
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "registry.k8s.io/pause:3.10.2"
 [plugins."io.containerd.cri.v1.images".registry]
 config_path = "{self.directory}/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["{self.programs}"]
 conf_dir = "{self.directory}/net.d"
