@@ -1,8 +1,9 @@
 //! A connection to a plugin: our calls to it and its calls to us, by ttrpc.
 //!
-//! Two tasks, one that reads and one that writes, so that a call which is given up leaves no half frame behind. What a
-//! plugin can make us hold is bounded: one message of each direction, and so many calls that wait to be served; more is a
-//! breach that ends the connection, as is anything that is no message.
+//! A task of its own reads and writes, so that a call which is given up leaves no half frame behind. What a plugin can make
+//! us hold is bounded: one message of each direction, and calls that wait to be served, by number and size; more is a breach
+//! that ends the connection, as is anything that is no message. Either direction ends with the other, so that one who breaks
+//! the rules and reads nothing is rid of too.
 //!
 //! Why not the `ttrpc` crate, which the client of the shims uses: it writes to a stream of bytes, and frames have to follow
 //! the borders of messages ([`crate::frame`]); and its server takes any number of requests at once.
@@ -22,11 +23,15 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 /// Calls of a plugin that may wait to be served.
 const WAITING_CALLS: usize = 64;
+/// Their size together, in units of [`UNIT`]: two of the largest.
+const WAITING_UNITS: usize = 2 * LARGEST_MESSAGE / UNIT;
+/// What calls are measured in, so that empty ones count too.
+const UNIT: usize = 1024;
 /// Messages to a plugin that may wait to be written.
 const WAITING_MESSAGES: usize = 4;
 /// gRPC's code for a method that a server does not have.
@@ -57,13 +62,15 @@ pub enum AskError {
 enum Breach {
     #[error("failed to read from it")]
     Read(#[source] io::Error),
+    #[error("failed to write to it")]
+    Write(#[source] io::Error),
     #[error("its bytes make no sense")]
     Frame(#[source] FrameError),
     #[error("its message makes no sense")]
     Decode(#[source] prost::DecodeError),
     #[error("it sent a {0:?} where none belongs")]
     Misplaced(Kind),
-    #[error("more than {WAITING_CALLS} of its calls wait")]
+    #[error("more than {WAITING_CALLS} of its calls wait, or more than {} KiB of them", WAITING_UNITS * UNIT >> 10)]
     Flood,
 }
 
@@ -74,6 +81,8 @@ pub(crate) struct Incoming {
     pub(crate) stream: u32,
     /// What it calls.
     pub(crate) request: Request,
+    /// Its share of what may wait.
+    _size: OwnedSemaphorePermit,
 }
 
 /// A connection to a plugin. Dropped or closed, it ends; so do the calls that wait for it.
@@ -82,7 +91,7 @@ pub(crate) struct Connection {
     outgoing: mpsc::Sender<Vec<u8>>,
     waiting: Arc<Waiting>,
     next: AtomicU32,
-    tasks: [AbortHandle; 2],
+    task: AbortHandle,
 }
 
 /// Calls to the plugin that have no answer yet; none at all once the connection has ended.
@@ -96,11 +105,9 @@ impl Connection {
         let (outgoing, messages) = mpsc::channel(WAITING_MESSAGES);
         let (calls, incoming) = mpsc::channel(WAITING_CALLS);
         let waiting = Arc::new(Waiting(Mutex::new(Some(HashMap::new()))));
-        let tasks = [
-            tokio::spawn(read_all(reader, Arc::clone(&waiting), calls)).abort_handle(),
-            tokio::spawn(write_all(writer, messages)).abort_handle(),
-        ];
-        (Self { outgoing, waiting, next: AtomicU32::new(1), tasks }, incoming)
+        let task = tokio::spawn(carry(reader, writer, Arc::clone(&waiting), calls, messages));
+        let task = task.abort_handle();
+        (Self { outgoing, waiting, next: AtomicU32::new(1), task }, incoming)
     }
 
     /// Calls the plugin.
@@ -161,9 +168,7 @@ impl Connection {
     /// Ends it.
     pub(crate) fn close(&self) {
         self.waiting.end();
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.task.abort();
     }
 }
 
@@ -202,22 +207,33 @@ impl Waiting {
     }
 }
 
-async fn write_all(mut writer: OwnedWriteHalf, mut messages: mpsc::Receiver<Vec<u8>>) {
-    while let Some(bytes) = messages.recv().await {
-        if let Err(error) = writer.write_all(&bytes).await {
-            // The reader sees the end too, and says so to all who wait.
-            tracing::debug!(%error, "failed to write to an NRI plugin");
-            return;
-        }
-    }
-}
-
-async fn read_all(reader: OwnedReadHalf, waiting: Arc<Waiting>, calls: mpsc::Sender<Incoming>) {
-    if let Err(breach) = read(reader, &waiting, &calls).await {
+/// Reads and writes until one of them ends.
+async fn carry(
+    reader: OwnedReadHalf,
+    writer: OwnedWriteHalf,
+    waiting: Arc<Waiting>,
+    calls: mpsc::Sender<Incoming>,
+    messages: mpsc::Receiver<Vec<u8>>,
+) {
+    let ended = tokio::select! {
+        read = read(reader, &waiting, &calls) => read,
+        written = write_all(writer, messages) => written.map_err(Breach::Write),
+    };
+    if let Err(breach) = ended {
         let cause = std::error::Error::source(&breach).map(ToString::to_string);
         tracing::warn!(error = %breach, cause, "an NRI plugin broke its connection");
     }
     waiting.end();
+}
+
+async fn write_all(
+    mut writer: OwnedWriteHalf,
+    mut messages: mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    while let Some(bytes) = messages.recv().await {
+        writer.write_all(&bytes).await?;
+    }
+    Ok(())
 }
 
 async fn read(
@@ -226,6 +242,7 @@ async fn read(
     calls: &mpsc::Sender<Incoming>,
 ) -> Result<(), Breach> {
     let (mut answers, mut requests) = (Assembler::default(), Assembler::default());
+    let room = Arc::new(Semaphore::new(WAITING_UNITS));
     loop {
         let mut header = [0; FRAME_HEADER];
         match reader.read_exact(&mut header).await {
@@ -236,8 +253,8 @@ async fn read(
         let (connection, length) = frame(header).map_err(Breach::Frame)?;
         let mut content = (&mut reader).take(length.into());
         let read = match connection {
-            PLUGIN_SERVICE => content.read_to_end(&mut answers.bytes).await,
-            RUNTIME_SERVICE => content.read_to_end(&mut requests.bytes).await,
+            PLUGIN_SERVICE => content.read_to_end(answers.room()).await,
+            RUNTIME_SERVICE => content.read_to_end(requests.room()).await,
             // Nobody's.
             _ => content.read_to_end(&mut Vec::new()).await,
         };
@@ -252,7 +269,11 @@ async fn read(
         while let Some(message) = requests.message().map_err(Breach::Frame)? {
             let Message { stream, payload, .. } = of_kind(Kind::Request, message)?;
             let request = Request::decode(payload.as_slice()).map_err(Breach::Decode)?;
-            calls.try_send(Incoming { stream, request }).map_err(|_full| Breach::Flood)?;
+            let units = u32::try_from(payload.len() / UNIT + 1).unwrap_or(u32::MAX);
+            let size = Arc::clone(&room).try_acquire_many_owned(units);
+            let incoming = size.map(|size| Incoming { stream, request, _size: size });
+            let incoming = incoming.map_err(|_full| Breach::Flood)?;
+            calls.try_send(incoming).map_err(|_full| Breach::Flood)?;
         }
     }
 }

@@ -37,6 +37,20 @@ pub enum HookError {
         /// What both set.
         what: String,
     },
+    /// A plugin asked for more entries of a field than are taken. Code FailedPrecondition.
+    #[error(
+        "NRI plugin \"{plugin}\" asked for {count} entries of {what}; {most} at most are taken"
+    )]
+    TooMany {
+        /// The plugin.
+        plugin: String,
+        /// The field.
+        what: String,
+        /// How many it asked for.
+        count: usize,
+        /// How many are taken.
+        most: usize,
+    },
     /// A plugin asked for an update of the container that it was asked to adjust. Code FailedPrecondition.
     #[error(
         "NRI plugin \"{plugin}\" asked for an update of container {container} while that is created"

@@ -92,17 +92,26 @@ pub(crate) fn frame(header: [u8; FRAME_HEADER]) -> Result<(u32, u32), FrameError
 /// Messages out of the frames of one connection. It holds less than one message beside the last frame.
 #[derive(Debug, Default)]
 pub(crate) struct Assembler {
-    /// What came and was not taken yet; frames are added at its end.
-    pub(crate) bytes: Vec<u8>,
+    bytes: Vec<u8>,
+    /// How many of these were taken already. They go once for each frame, not for each message: a frame may have very many.
+    taken: usize,
 }
 
 impl Assembler {
+    /// Where the next frame is to be added, at the end.
+    pub(crate) fn room(&mut self) -> &mut Vec<u8> {
+        drop(self.bytes.drain(..self.taken));
+        self.taken = 0;
+        &mut self.bytes
+    }
+
     /// The next message, if all of it is there.
     ///
     /// # Errors
     /// What came is no message.
     pub(crate) fn message(&mut self) -> Result<Option<Message>, FrameError> {
-        let Some((header, rest)) = self.bytes.split_first_chunk::<MESSAGE_HEADER>() else {
+        let left = self.bytes.get(self.taken..).unwrap_or_default();
+        let Some((header, rest)) = left.split_first_chunk::<MESSAGE_HEADER>() else {
             return Ok(None);
         };
         let [a, b, c, d, e, f, g, h, kind, _flags] = *header;
@@ -118,10 +127,10 @@ impl Assembler {
         let Some(payload) = rest.get(..length as usize) else { return Ok(None) };
         let stream = u32::from_be_bytes([e, f, g, h]);
         let message = Message { kind, stream, payload: payload.to_owned() };
-        drop(self.bytes.drain(..MESSAGE_HEADER + length as usize));
-        if self.bytes.is_empty() {
+        self.taken += MESSAGE_HEADER + length as usize;
+        if self.taken == self.bytes.len() {
             // A large message is rare, and no reason to keep room for another.
-            self.bytes = Vec::new();
+            *self = Self::default();
         }
         Ok(Some(message))
     }
@@ -170,7 +179,7 @@ mod tests {
             let mut assembler = Assembler::default();
             let mut found = Vec::new();
             for piece in whole.chunks(size) {
-                assembler.bytes.extend(piece);
+                assembler.room().extend(piece);
                 while let Some(message) = assembler.message().unwrap() {
                     found.push(message);
                 }
@@ -184,9 +193,28 @@ mod tests {
     fn what_is_larger_than_ever_or_of_no_kind_is_refused() {
         frame([0, 0, 0, 1, 0, 0x40, 0, 10]).unwrap();
         frame([0, 0, 0, 1, 0, 0x40, 0, 11]).unwrap_err();
-        let mut assembler = Assembler { bytes: vec![0, 0x40, 0, 1, 0, 0, 0, 1, 1, 0] };
-        assert_eq!(assembler.message(), Err(FrameError::TooLarge(0x40_0001)));
-        let mut assembler = Assembler { bytes: vec![0, 0, 0, 0, 0, 0, 0, 1, 3, 0] };
-        assert_eq!(assembler.message(), Err(FrameError::Kind(3)));
+        let outcome = |bytes: &[u8]| {
+            let mut assembler = Assembler::default();
+            assembler.room().extend(bytes);
+            assembler.message()
+        };
+        let large = outcome(&[0, 0x40, 0, 1, 0, 0, 0, 1, 1, 0]);
+        assert_eq!(large, Err(FrameError::TooLarge(0x40_0001)));
+        assert_eq!(outcome(&[0, 0, 0, 0, 0, 0, 0, 1, 3, 0]), Err(FrameError::Kind(3)));
+    }
+
+    #[test]
+    fn very_many_small_messages_in_one_frame_are_no_work_to_speak_of() {
+        let one = encode(PLUGIN_SERVICE, &message(0));
+        let mut assembler = Assembler::default();
+        let wanted = 300_000;
+        for _ in 0..wanted {
+            assembler.room().extend(one.iter().skip(FRAME_HEADER));
+        }
+        let mut found = 0;
+        while assembler.message().unwrap().is_some() {
+            found += 1;
+        }
+        assert_eq!(found, wanted);
     }
 }

@@ -201,6 +201,7 @@ fn namespaces(
     present: &mut Vec<LinuxNamespace>,
     sum: &mut Vec<LinuxNamespace>,
 ) -> Result<(), HookError> {
+    entries::bound(claimant, Field::Namespace, asked.len())?;
     for namespace in asked {
         let (kind, removed) = match namespace.r#type.strip_prefix('-') {
             Some(kind) => (kind.to_owned(), true),

@@ -11,6 +11,7 @@ use cringle_proto_nri::v1alpha1::{
 };
 use futures::future::BoxFuture;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -48,6 +49,8 @@ pub struct Nri {
     dispatch: Mutex<()>,
     /// Shared by operations, alone for a plugin that joins.
     gate: RwLock<()>,
+    /// How many plugins are being told what there is: they are to be told what happens from then on.
+    joining: AtomicUsize,
     /// The listener, and one for each connection.
     pub(crate) tasks: StdMutex<JoinSet<()>>,
 }
@@ -56,11 +59,19 @@ pub struct Nri {
 #[derive(Debug)]
 pub struct Steady<'a>(#[expect(dead_code, reason = "held, not read")] RwLockReadGuard<'a, ()>);
 
-/// While it is held, no operation and no request is under way.
+/// While it is held, no operation and no request is under way. What happens nevertheless, like the end of a container, waits
+/// to be told until it is given back.
 #[derive(Debug)]
 pub(crate) struct Quiet<'a> {
+    joining: &'a AtomicUsize,
     _gate: RwLockWriteGuard<'a, ()>,
     _dispatch: MutexGuard<'a, ()>,
+}
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        self.joining.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl Nri {
@@ -72,14 +83,15 @@ impl Nri {
             plugins: StdMutex::default(),
             dispatch: Mutex::new(()),
             gate: RwLock::new(()),
+            joining: AtomicUsize::new(0),
             tasks: StdMutex::default(),
         })
     }
 
-    /// Whether anybody would be told of anything.
+    /// Whether anybody would be told of anything; also somebody who is just being told what there is.
     #[must_use]
     pub fn has_plugins(&self) -> bool {
-        !self.plugins().is_empty()
+        self.joining.load(Ordering::SeqCst) > 0 || !self.plugins().is_empty()
     }
 
     /// Whether anybody has a say in how containers are made.
@@ -202,7 +214,9 @@ impl Nri {
         loop {
             // One that waits keeps those out that come after it; it does not keep them out for long.
             if let Ok(gate) = tokio::time::timeout(JOIN_STEP, self.gate.write()).await {
-                return Quiet { _gate: gate, _dispatch: self.dispatch.lock().await };
+                let dispatch = self.dispatch.lock().await;
+                self.joining.fetch_add(1, Ordering::SeqCst);
+                return Quiet { joining: &self.joining, _gate: gate, _dispatch: dispatch };
             }
         }
     }

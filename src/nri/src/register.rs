@@ -18,12 +18,18 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::Child;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Receiver;
 
 /// The version of the interface that plugins are told.
 const NRI_VERSION: &str = "0.12.5";
 /// How long accepting rests when it fails, for want of descriptors.
 const REST: Duration = Duration::from_millis(100);
+/// How long it may take until no operation is under way; the slowest are starts of containers whose volumes or hooks are
+/// slow.
+const QUIET_PATIENCE: Duration = Duration::from_secs(120);
+/// Connections at a time, of plugins and of those that want to be.
+const CONNECTIONS: usize = 64;
 /// gRPC's codes.
 const INVALID_ARGUMENT: i32 = 3;
 const UNIMPLEMENTED: i32 = crate::connection::UNIMPLEMENTED;
@@ -117,11 +123,21 @@ impl Nri {
     }
 
     async fn accept(self: Arc<Self>, runtime: Arc<dyn Runtime>, listener: UnixListener) {
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    self.spawn(Arc::clone(&self).attend(stream, Arc::clone(&runtime)));
-                }
+                Ok((stream, _)) => match Arc::clone(&places).try_acquire_owned() {
+                    Ok(place) => {
+                        let attended = Arc::clone(&self).attend(stream, Arc::clone(&runtime));
+                        self.spawn(async move {
+                            let _place = place;
+                            attended.await;
+                        });
+                    }
+                    Err(_none) => {
+                        tracing::warn!("NRI plugin turned away: there are {CONNECTIONS} already");
+                    }
+                },
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept an NRI plugin");
                     tokio::time::sleep(REST).await;
@@ -169,7 +185,7 @@ impl Nri {
     ) -> Result<PluginName, RegisterError> {
         let patience = self.settings.registration_timeout;
         let first = tokio::time::timeout(patience, incoming.recv()).await;
-        let Incoming { stream, request } =
+        let Incoming { stream, request, .. } =
             first.map_err(|_late| RegisterError::Late(patience))?.ok_or(RegisterError::Gone)?;
         if !is_call_of::<RegisterPluginRequest>(&request.service, &request.method) {
             connection.answer(stream, Err(status(UNIMPLEMENTED, "register first"))).await;
@@ -218,8 +234,8 @@ impl Nri {
         runtime: &Arc<dyn Runtime>,
     ) -> Result<Vec<ContainerUpdate>, RegisterError> {
         let patience = self.settings.registration_timeout;
-        let quiet = tokio::time::timeout(patience, self.quiet()).await;
-        let _quiet = quiet.map_err(|_elapsed| RegisterError::Unquiet(patience))?;
+        let quiet = tokio::time::timeout(QUIET_PATIENCE, self.quiet()).await;
+        let _quiet = quiet.map_err(|_elapsed| RegisterError::Unquiet(QUIET_PATIENCE))?;
         let (pods, containers) = runtime.state();
         let updates = synchronize(&plugin.connection, pods, containers, patience).await?;
         self.join(Arc::clone(plugin));
@@ -233,7 +249,7 @@ impl Nri {
         mut incoming: Receiver<Incoming>,
         runtime: Arc<dyn Runtime>,
     ) {
-        while let Some(Incoming { stream, request }) = incoming.recv().await {
+        while let Some(Incoming { stream, request, .. }) = incoming.recv().await {
             let outcome =
                 if is_call_of::<UpdateContainersRequest>(&request.service, &request.method) {
                     unsolicited(&runtime, &request.payload).await

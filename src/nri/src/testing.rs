@@ -151,7 +151,7 @@ async fn live(mut stream: UnixStream, character: Character, peer: Peer) {
         if connection == RUNTIME_SERVICE {
             continue;
         }
-        assembler.bytes.extend(content);
+        assembler.room().extend(content);
         while let Some(message) = assembler.message().unwrap() {
             let request = Request::decode(message.payload.as_slice()).unwrap();
             let reply = reply(&character, &request);

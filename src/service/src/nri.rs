@@ -31,9 +31,10 @@ use runtime::Ties;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
+use tokio::time::Instant;
 
-/// How long an update that a plugin wants waits for what is done to the container just then: two of those that end may each
-/// wait for an update of the other.
+/// How long updates that plugins want wait, together, for what is done to the containers just then: two of those that end
+/// may each wait for an update of the other.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What plugins want to happen to other containers.
@@ -127,22 +128,17 @@ impl Service {
         let devices = adjust::devices(creation)?;
         tokio::task::block_in_place(|| self.apply_cdi(&devices, &mut draft.spec))
             .map_err(|error| adjust::without_devices(creation, error))?;
-        adjust::apply(creation, &self.host.facts, plan, draft)?;
-        adjust::require_own_cgroup(creation, |path| {
+        let is_taken = |path: &str| {
             let mut others = self.containers.all().into_iter();
             self.host.cgroups.exists(path) || others.any(|other| other.record().cgroup == path)
-        })
+        };
+        adjust::apply(creation, &self.host.facts, is_taken, plan, draft)
     }
 
     /// Tells that a container that was told to be made is not.
     pub(crate) async fn tell_container_undone(&self, record: &ContainerRecord) {
-        if self.nri.has_plugins() {
-            let (pod, container) = self.described(record);
-            let (pod, container) = (Some(pod), Some(container));
-            let stopped = StopContainerRequest { pod: pod.clone(), container: container.clone() };
-            self.inform(&stopped).await;
-            self.inform(&RemoveContainerRequest { pod, container }).await;
-        }
+        self.inform_of(record, |pod, container| StopContainerRequest { pod, container }).await;
+        self.inform_of(record, |pod, container| RemoveContainerRequest { pod, container }).await;
     }
 
     /// Does what plugins want to happen to other containers. What can't be done is said in the log.
@@ -161,8 +157,9 @@ impl Service {
     }
 
     async fn update_others(&self, updates: Vec<ContainerUpdate>) {
+        let deadline = Instant::now() + PATIENCE;
         for update in updates {
-            if let Err(error) = self.update_for_plugin(&update).await {
+            if let Err(error) = self.update_for_plugin(&update, deadline).await {
                 let (container, error) = (&update.container_id, crate::error::chain(&error));
                 tracing::warn!(container, error, "update by an NRI plugin failed");
             }
@@ -171,11 +168,8 @@ impl Service {
 
     /// Tells that a container was made.
     pub(crate) async fn tell_container_made(&self, record: &ContainerRecord) {
-        if self.nri.has_plugins() {
-            let (pod, container) = self.described(record);
-            let (pod, container) = (Some(pod), Some(container));
-            self.inform(&PostCreateContainerRequest { pod, container }).await;
-        }
+        self.inform_of(record, |pod, container| PostCreateContainerRequest { pod, container })
+            .await;
     }
 
     /// Tells that a container is about to start.
@@ -194,12 +188,12 @@ impl Service {
         Ok(Box::pin(self.nri.tell(&StartContainerRequest { pod, container })).await?)
     }
 
-    /// Tells that a container has started.
-    pub(crate) async fn tell_container_started(&self, record: &ContainerRecord) {
-        if self.nri.has_plugins() {
-            let (pod, container) = self.described(record);
-            let (pod, container) = (Some(pod), Some(container));
-            self.inform(&PostStartContainerRequest { pod, container }).await;
+    /// Tells that a container has started; of one whose end was told meanwhile there is no more to tell.
+    pub(crate) async fn tell_container_started(&self, container: &Container) {
+        let ended = container.end_told.lock().await;
+        if !*ended {
+            let started = |pod, container| PostStartContainerRequest { pod, container };
+            self.inform_of(&container.record(), started).await;
         }
     }
 
@@ -227,11 +221,8 @@ impl Service {
 
     /// Tells that a container has other limits.
     pub(crate) async fn tell_container_limited(&self, record: &ContainerRecord) {
-        if self.nri.has_plugins() {
-            let (pod, container) = self.described(record);
-            let (pod, container) = (Some(pod), Some(container));
-            self.inform(&PostUpdateContainerRequest { pod, container }).await;
-        }
+        self.inform_of(record, |pod, container| PostUpdateContainerRequest { pod, container })
+            .await;
     }
 
     /// Tells, once, that a container has ended, or will never start. Its record is as it then is.
@@ -252,21 +243,21 @@ impl Service {
 
     /// Tells that a container is removed. `record` is how it was before.
     pub(crate) async fn tell_container_removed(&self, record: &ContainerRecord) {
-        if self.nri.has_plugins() {
-            let (pod, container) = self.described(record);
-            let (pod, container) = (Some(pod), Some(container));
-            self.inform(&RemoveContainerRequest { pod, container }).await;
-        }
+        self.inform_of(record, |pod, container| RemoveContainerRequest { pod, container }).await;
     }
 
     /// Gives a container the limits that a plugin wants.
-    async fn update_for_plugin(&self, update: &ContainerUpdate) -> Result<(), ServiceError> {
+    async fn update_for_plugin(
+        &self,
+        update: &ContainerUpdate,
+        deadline: Instant,
+    ) -> Result<(), ServiceError> {
         let asked = update.linux.as_ref().and_then(|linux| linux.resources.as_ref());
         let Some(asked) = asked else { return Ok(()) };
         let container = self.containers.find(&update.container_id)?;
         let change = limits::from_nri(asked, &container.record().resources);
         let change = change.map_err(|(_, refusal)| refusal)?;
-        let operation = tokio::time::timeout(PATIENCE, container.operation.lock()).await;
+        let operation = tokio::time::timeout_at(deadline, container.operation.lock()).await;
         let _operation = operation.map_err(|_elapsed| {
             Refusal::WrongState(format!("container {} is busy", update.container_id))
         })?;
@@ -284,6 +275,18 @@ impl Service {
         // On the heap, so that nobody who only might tell something has room for it.
         if let Err(error) = Box::pin(self.nri.tell(request)).await {
             warn(Q::METHOD, &error);
+        }
+    }
+
+    /// Tells, if there is anybody to be told, what nobody can refuse any more of a container.
+    async fn inform_of<Q: Hook>(
+        &self,
+        record: &ContainerRecord,
+        request: impl FnOnce(Option<PodSandbox>, Option<ToldContainer>) -> Q,
+    ) {
+        if self.nri.has_plugins() {
+            let (pod, container) = self.described(record);
+            self.inform(&request(Some(pod), Some(container))).await;
         }
     }
 

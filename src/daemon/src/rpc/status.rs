@@ -160,6 +160,7 @@ fn hook_code(error: &HookError) -> Code {
     match error {
         HookError::Refused { .. }
         | HookError::Conflict { .. }
+        | HookError::TooMany { .. }
         | HookError::UpdateOfTheNew { .. } => Code::FailedPrecondition,
         HookError::Unanswered { .. } => Code::Unavailable,
         HookError::Rejected { .. } => Code::PermissionDenied,

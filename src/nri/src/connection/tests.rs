@@ -84,3 +84,19 @@ async fn calls_come_in_order_and_a_flood_of_them_ends_it() {
     }
     until("the connection has ended", || connection.is_closed()).await;
 }
+
+#[tokio::test]
+async fn few_calls_that_are_very_large_end_it_too() {
+    let (ours, mut theirs) = pair();
+    let (connection, _incoming) = Connection::start(ours);
+    let mut large = UpdateContainersRequest::default();
+    let update = cringle_proto_nri::v1alpha1::ContainerUpdate {
+        container_id: "x".repeat(3 << 20),
+        ..Default::default()
+    };
+    large.update.push(update);
+    for number in 0..3 {
+        theirs.write_all(&call(1 + 2 * number, &large)).await.unwrap();
+    }
+    until("the connection has ended", || connection.is_closed()).await;
+}

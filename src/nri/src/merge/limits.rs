@@ -1,5 +1,6 @@
 //! Limits, each of which is one plugin's.
 
+use super::entries::last_of_each;
 use crate::HookError;
 use crate::owners::Claimant;
 use cringle_proto_nri::v1alpha1::{Field, LinuxCpu, LinuxMemory, LinuxResources};
@@ -18,9 +19,9 @@ pub(super) fn merge(
     }
     for limit in &asked.hugepage_limits {
         claimant.claim_entry(Field::HugepageLimits, &limit.page_size)?;
-        into.hugepage_limits.retain(|other| other.page_size != limit.page_size);
-        into.hugepage_limits.push(limit.clone());
     }
+    into.hugepage_limits.extend(asked.hugepage_limits.iter().cloned());
+    into.hugepage_limits = last_of_each(std::mem::take(&mut into.hugepage_limits));
     for (file, value) in &asked.unified {
         claimant.claim_entry(Field::CgroupsUnified, file)?;
         drop(into.unified.insert(file.clone(), value.clone()));

@@ -272,3 +272,43 @@ async fn a_request_larger_than_a_message_fails_and_is_nobodys_fault() {
     };
     assert!(nri.has_plugins());
 }
+
+#[tokio::test]
+async fn what_happens_while_a_plugin_is_told_what_there_is_is_told_to_it_afterwards() {
+    let nri = nri(None);
+    assert!(!nri.has_plugins());
+    let quiet = nri.quiet().await;
+    assert!(nri.has_plugins(), "who asks now whether there is anything to tell must wait");
+    let teller = Arc::clone(&nri);
+    let told = tokio::spawn(async move { teller.stopped(pod(), container()).await });
+    let peer = connect(&nri, &Arc::default(), named("00-a"));
+    until("the plugin has asked to join", || peer.called() == ["Configure"]).await;
+    drop(quiet);
+    told.await.unwrap().unwrap();
+    until("the plugin has joined", || nri.names() == ["00-a"]).await;
+    assert!(nri.has_plugins());
+    nri.shut_down().await;
+    assert!(!nri.has_plugins());
+}
+
+#[tokio::test]
+async fn a_plugin_that_asks_and_asks_and_reads_no_answer_is_rid_of() {
+    let nri = nri(None);
+    let flood: Vec<u8> =
+        (1..=5000).flat_map(|n| call(2 * n + 1, &UpdateContainersRequest::default())).collect();
+    let flooding = replying("00-a", "RunPodSandbox", Reply::Babble(flood));
+    join(&nri, &Arc::default(), flooding).await;
+    run(&nri).await.unwrap();
+    until("the plugin has left", || nri.names().is_empty()).await;
+}
+
+#[tokio::test]
+async fn more_entries_than_anybody_needs_are_refused_by_name() {
+    let nri = nri(None);
+    let variables = (0..5000).map(|n| KeyValue { key: format!("V{n}"), value: String::new() });
+    let adjust = ContainerAdjustment { env: variables.collect(), ..ContainerAdjustment::default() };
+    let many = CreateContainerResponse { adjust: Some(adjust), ..Default::default() };
+    join(&nri, &Arc::default(), replying("00-a", "CreateContainer", answer(&many))).await;
+    let error = create(&nri).await.unwrap_err().to_string();
+    assert!(error.contains("00-a") && error.contains("5000"), "{error}");
+}

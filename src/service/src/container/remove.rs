@@ -2,7 +2,7 @@
 
 use super::Container;
 use crate::{Service, ServiceError};
-use cringle_domain::container::ContainerEvent;
+use cringle_domain::container::{ContainerEvent, ContainerPhase};
 use cringle_domain::snapshot::SnapshotKey;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,10 @@ impl Service {
         self.tell_container_ended(container).await;
         let before = container.record();
         container.tracked.advance(ContainerEvent::RemoveOrdered).await?;
-        self.tell_container_removed(&before).await;
+        // Who comes second goes on where the first gave up, and has nothing new to tell.
+        if before.phase != ContainerPhase::Removing {
+            self.tell_container_removed(&before).await;
+        }
         self.dissolve(container).await
     }
 

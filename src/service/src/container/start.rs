@@ -55,7 +55,7 @@ impl Service {
                 }
                 container.keep_start();
                 self.follow(container, supervisor);
-                self.tell_container_started(&container.record()).await;
+                self.tell_container_started(container).await;
                 Ok(())
             }
             Err(source) => {

@@ -66,23 +66,6 @@ pub(super) fn devices(creation: &Creation) -> Result<Vec<DeviceName>, ServiceErr
     names.collect()
 }
 
-/// Refuses a cgroup that something else is in: what ends one of them would end both.
-///
-/// # Errors
-/// It is taken.
-pub(super) fn require_own_cgroup(
-    creation: &Creation,
-    is_taken: impl FnOnce(&str) -> bool,
-) -> Result<(), ServiceError> {
-    let linux = creation.adjustment.linux.as_ref();
-    let wanted = linux.map_or("", |linux| linux.cgroups_path.as_str());
-    if wanted.is_empty() || !is_taken(wanted) {
-        return Ok(());
-    }
-    let problem = format!("\"{wanted}\" is another one's");
-    Err(Unmet::invalid(Field::CgroupsPath, "", problem).by(&creation.owners))
-}
-
 /// The error of devices that plugins want and can't have, with the names of those who want some.
 pub(super) fn without_devices(creation: &Creation, source: ServiceError) -> ServiceError {
     let owners = creation.owners.of_entries(Field::CdiDevices).map(|(_, owner)| owner);
@@ -90,13 +73,14 @@ pub(super) fn without_devices(creation: &Creation, source: ServiceError) -> Serv
     ServiceError::Adjustment { plugin, source: Box::new(source) }
 }
 
-/// Changes plan and document as the plugins want.
+/// Changes plan and document as the plugins want. `is_taken` says whether something else has a cgroup.
 ///
 /// # Errors
 /// Something can't be done here, or makes no sense; the container must not be made then.
 pub(super) fn apply(
     creation: &Creation,
     facts: &HostFacts,
+    is_taken: impl FnOnce(&str) -> bool,
     plan: &mut ContainerPlan,
     draft: &mut Draft,
 ) -> Result<(), ServiceError> {
@@ -105,7 +89,7 @@ pub(super) fn apply(
     let of_linux = wishes.linux.as_ref().unwrap_or(&nothing);
     let applied = refuse_unsupported(of_linux)
         .and_then(|()| document::apply(wishes, &mut draft.spec))
-        .and_then(|()| place(of_linux, plan, draft))
+        .and_then(|()| place(of_linux, is_taken, plan, draft))
         .and_then(|()| limit(of_linux.resources.as_ref(), facts, plan))
         .and_then(|()| linux::apply(of_linux, plan, draft));
     applied.map_err(|unmet| unmet.by(&creation.owners))?;
@@ -137,10 +121,11 @@ fn refuse_unsupported(linux: &LinuxContainerAdjustment) -> Result<(), Unmet> {
     Ok(())
 }
 
-/// Another cgroup: of any name, but beside those of the pod's other containers. Whatever is in it is ended with the
-/// container, and nothing else would remove what is above it.
+/// Another cgroup: of any name, but a new one beside those of the pod's other containers. Whatever is in it is ended with
+/// the container, and nothing else would remove what is above it.
 fn place(
     wishes: &LinuxContainerAdjustment,
+    is_taken: impl FnOnce(&str) -> bool,
     plan: &mut ContainerPlan,
     draft: &mut Draft,
 ) -> Result<(), Unmet> {
@@ -153,6 +138,10 @@ fn place(
     if !plain || Path::new(wanted).parent() != Some(parent) {
         let problem =
             format!("\"{wanted}\" is not right below the pod's, \"{}\"", parent.display());
+        return Err(Unmet::invalid(Field::CgroupsPath, "", problem));
+    }
+    if is_taken(wanted) {
+        let problem = format!("\"{wanted}\" is another one's");
         return Err(Unmet::invalid(Field::CgroupsPath, "", problem));
     }
     wanted.clone_into(&mut plan.cgroup);

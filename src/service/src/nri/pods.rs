@@ -5,8 +5,9 @@ use crate::pod::Pod;
 use crate::{Service, ServiceError};
 use cringle_domain::pod::{PodPhase, PodRecord};
 use cringle_domain::resources::PodResourcesChange;
+use cringle_nri::Hook;
 use cringle_proto_nri::v1alpha1::{
-    PostUpdatePodSandboxRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
+    PodSandbox, PostUpdatePodSandboxRequest, RemovePodSandboxRequest, RunPodSandboxRequest,
     StopPodSandboxRequest, UpdatePodSandboxRequest,
 };
 use std::net::IpAddr;
@@ -56,36 +57,36 @@ impl Service {
 
     /// Tells that a pod is allowed what its record says.
     pub(crate) async fn tell_pod_resized(&self, record: &PodRecord) {
-        if self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&PostUpdatePodSandboxRequest { pod }).await;
-        }
+        self.inform_of_pod(record, |pod| PostUpdatePodSandboxRequest { pod }).await;
     }
 
     /// Tells that a pod that was told to run does not.
     pub(crate) async fn tell_pod_undone(&self, record: &PodRecord) {
-        if self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&StopPodSandboxRequest { pod: pod.clone() }).await;
-            self.inform(&RemovePodSandboxRequest { pod }).await;
-        }
+        self.inform_of_pod(record, |pod| StopPodSandboxRequest { pod }).await;
+        self.inform_of_pod(record, |pod| RemovePodSandboxRequest { pod }).await;
     }
 
     /// Tells, once, that a pod stops: its containers have ended, its network is still there. `record` is how it was before.
     pub(crate) async fn tell_pod_stops(&self, pod: &Pod, record: &PodRecord) {
         let mut told = pod.end_told.lock().await;
-        if !*told && self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&StopPodSandboxRequest { pod }).await;
+        if !*told {
+            self.inform_of_pod(record, |pod| StopPodSandboxRequest { pod }).await;
         }
         *told = true;
     }
 
-    /// Tells that a pod is removed.
+    /// Tells that a pod is removed. `record` is how it was before.
     pub(crate) async fn tell_pod_removed(&self, record: &PodRecord) {
+        self.inform_of_pod(record, |pod| RemovePodSandboxRequest { pod }).await;
+    }
+
+    async fn inform_of_pod<Q: Hook>(
+        &self,
+        record: &PodRecord,
+        request: impl FnOnce(Option<PodSandbox>) -> Q,
+    ) {
         if self.nri.has_plugins() {
-            let pod = Some(self.described_pod(record));
-            self.inform(&RemovePodSandboxRequest { pod }).await;
+            self.inform(&request(Some(self.described_pod(record)))).await;
         }
     }
 }

@@ -6,6 +6,7 @@ use cringle_nri::Runtime;
 use cringle_proto_nri::v1alpha1::{Container, ContainerEviction, ContainerUpdate, PodSandbox};
 use futures::future::BoxFuture;
 use std::sync::{Arc, Weak};
+use tokio::time::Instant;
 
 /// The service, as long as there is one.
 #[derive(Debug)]
@@ -34,7 +35,8 @@ impl Runtime for Ties {
 
     fn update(&self, update: ContainerUpdate) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
-            let updated = self.service()?.update_for_plugin(&update).await;
+            let deadline = Instant::now() + super::PATIENCE;
+            let updated = self.service()?.update_for_plugin(&update, deadline).await;
             updated.map_err(|error| crate::error::chain(&error))
         })
     }

@@ -2,7 +2,7 @@
 
 use super::Pod;
 use crate::{Service, ServiceError};
-use cringle_domain::pod::PodEvent;
+use cringle_domain::pod::{PodEvent, PodPhase};
 use std::sync::Arc;
 
 impl Service {
@@ -28,9 +28,14 @@ impl Service {
         for container in self.containers_of(pod.pod_id()) {
             self.remove_found_container(&container).await?;
         }
+        // One at a time: who comes second has nothing new to tell.
+        let told = pod.end_told.lock().await;
         let before = pod.record();
         pod.tracked.advance(PodEvent::RemoveOrdered).await?;
-        self.tell_pod_removed(&before).await;
+        if before.phase != PodPhase::Removing {
+            self.tell_pod_removed(&before).await;
+        }
+        drop(told);
         self.forget_pod(pod)
     }
 

@@ -6,7 +6,8 @@ use cringle_proto_nri::v1alpha1::{self as nri, ContainerAdjustment, Field, KeyVa
 use oci_spec::runtime::{
     Hook, Hooks, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec,
 };
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Annotations of ours steer the shim.
@@ -54,10 +55,12 @@ fn annotate(wishes: &ContainerAdjustment, spec: &mut Spec) -> Result<(), Unmet> 
 fn mount(wishes: &[nri::Mount], spec: &mut Spec) -> Result<(), Unmet> {
     let mut mounts = spec.mounts().clone().unwrap_or_default();
     let mut propagation = linux_of(spec).rootfs_propagation().clone();
-    for wish in wishes {
-        let target = Path::new(wish.destination.trim_start_matches('-'));
-        mounts.retain(|mount| mount.destination() != target);
-        if wish.destination.starts_with('-') {
+    let target = |wish: &nri::Mount| PathBuf::from(wish.destination.trim_start_matches('-'));
+    let last: BTreeMap<_, _> =
+        wishes.iter().enumerate().map(|(place, wish)| (target(wish), place)).collect();
+    mounts.retain(|mount| !last.contains_key(mount.destination()));
+    for (place, wish) in wishes.iter().enumerate() {
+        if wish.destination.starts_with('-') || last.get(&target(wish)) != Some(&place) {
             continue;
         }
         let added = one_mount(wish)?;
@@ -92,20 +95,28 @@ fn one_mount(wish: &nri::Mount) -> Result<Mount, Unmet> {
 }
 
 /// Variables in place of those of the same name, or after all others.
-fn environment(mut entries: Vec<String>, wishes: &[KeyValue]) -> Vec<String> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+fn environment(entries: Vec<String>, wishes: &[KeyValue]) -> Vec<String> {
+    // Of each name the last wish; none is that it goes.
+    let mut wanted: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for wish in wishes {
-        if let Some(removed) = wish.key.strip_prefix('-') {
-            entries.retain(|entry| name(entry) != removed);
-            continue;
-        }
-        let text = format!("{}={}", wish.key, wish.value);
-        match entries.iter_mut().find(|entry| name(entry) == wish.key) {
-            Some(entry) => *entry = text,
-            None => entries.push(text),
-        }
+        match wish.key.strip_prefix('-') {
+            Some(removed) => wanted.insert(removed, None),
+            None => wanted.insert(&wish.key, Some(format!("{}={}", wish.key, wish.value))),
+        };
     }
-    entries
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let mut left = wanted.clone();
+    let kept = entries.into_iter().filter_map(|entry| {
+        let name = name(&entry);
+        match wanted.get(name.as_str()) {
+            None => Some(entry),
+            Some(_) => left.remove(name.as_str()).flatten(),
+        }
+    });
+    let mut changed: Vec<String> = kept.collect();
+    let new = wishes.iter().filter_map(|wish| left.remove(wish.key.as_str()).flatten());
+    changed.extend(new);
+    changed
 }
 
 fn limit(wishes: &[nri::PosixRlimit], spec: &mut Spec) -> Result<(), Unmet> {

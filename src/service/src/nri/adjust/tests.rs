@@ -65,7 +65,7 @@ fn changed(adjustment: ContainerAdjustment) -> Result<(ContainerPlan, Draft), Se
     let mut plan = plan();
     let mut draft = Draft::new(&plan).unwrap();
     let creation = Creation { adjustment, ..Creation::default() };
-    apply(&creation, &FACTS, &mut plan, &mut draft)?;
+    apply(&creation, &FACTS, |path| path == "/pod/taken", &mut plan, &mut draft)?;
     Ok((plan, draft))
 }
 
@@ -122,7 +122,8 @@ fn mounts_come_after_what_they_are_below_and_may_be_taken_away() {
     };
     let mut plan = plan();
     let mut draft = draft;
-    apply(&Creation { adjustment, ..Creation::default() }, &FACTS, &mut plan, &mut draft).unwrap();
+    let creation = Creation { adjustment, ..Creation::default() };
+    apply(&creation, &FACTS, |_| false, &mut plan, &mut draft).unwrap();
     let mounts = draft.spec.mounts().clone().unwrap();
     let targets: Vec<_> =
         mounts.iter().map(|one| one.destination().display().to_string()).collect();
@@ -248,6 +249,9 @@ fn what_would_touch_others_is_refused() {
         let linux = LinuxContainerAdjustment { cgroups_path, ..Default::default() };
         refused(of_linux(linux), "not right below the pod's");
     }
+    let cgroups_path = "/pod/taken".to_owned();
+    let linux = LinuxContainerAdjustment { cgroups_path, ..Default::default() };
+    refused(of_linux(linux), "is another one's");
     let namespaces = vec![LinuxNamespace { r#type: "wrong".to_owned(), path: String::new() }];
     let linux = LinuxContainerAdjustment { namespaces, ..Default::default() };
     refused(of_linux(linux), "no kind of namespace");
