@@ -17,6 +17,7 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tonic::Code;
 
 /// A program that counts, into a file and aloud, after it made a file and removed one of the image's.
@@ -337,6 +338,79 @@ fn a_daemon_that_dies_in_a_dump_leaves_a_container_that_goes_on_and_no_files() -
             ensure!(stage.cri.process(&id).await? == process, "it is another process");
             drop(fs::remove_file(&began));
         }
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn a_stop_cuts_a_checkpoint_short_and_keeps_its_grace_and_an_exec_waits_for_either() -> Result<()> {
+    if !criu::is_there() {
+        return skip("there is no criu 4.2");
+    }
+    on_stage(async |stage| {
+        let orderly = "trap 'sleep 0.5; exit 5' TERM; while :; do sleep 0.05; done";
+        let (pod, id) =
+            stage.run(&pod("pod"), &container("main", BUSYBOX, &["sh", "-c", orderly])).await?;
+        let process = stage.cri.process(&id).await?;
+        let (directory, archive) = place(stage)?;
+        let hangs = "case \"$1\" in dump) exec sleep 600;; esac; exec criu \"$@\"";
+        let script = criu::script(stage.directory(), hangs)?;
+        stage.configure(&format!("\n[checkpoint]\ncriu = \"{}\"\n", script.display())).await?;
+        let begin = async |stage: &Stage, timeout: i64| -> Result<_> {
+            let (mut cri, id) = (stage.cri.clone(), id.clone());
+            let location = archive.display().to_string();
+            let request = CheckpointContainerRequest { container_id: id, location, timeout };
+            let begun =
+                tokio::spawn(async move { cri.runtime.checkpoint_container(request).await });
+            until("it stands still", async || frozen(process)).await?;
+            Ok(begun)
+        };
+
+        // What is executed meanwhile begins when the container goes on, or has its time-out.
+        let checkpoint = begin(stage, 3).await?;
+        let late = stage.cri.clone().exec(&id, &["true"], 1).await.map(drop);
+        ensure!(code(&late) == Some(Code::DeadlineExceeded), "{late:?}");
+        ensure!(stage.cri.output(&id, &["echo", "after"]).await? == "after\n");
+        ensure!(checkpoint.await?.is_err_and(|status| status.code() == Code::DeadlineExceeded));
+
+        let checkpoint = begin(stage, 600).await?;
+        stage.cri.stop(&id, 60).await?;
+        let status = stage.cri.container(&id).await?;
+        ensure!(status.exit_code == 5, "it had no time to end in order: {status:?}");
+        let cut = checkpoint.await?;
+        ensure!(
+            cut.as_ref().is_err_and(|status| status.code() == Code::FailedPrecondition),
+            "{cut:?}"
+        );
+        require_only(stage, &directory, &[])?;
+        stage.cri.take_away(&pod).await
+    })
+}
+
+#[test]
+fn an_archive_leaves_room_for_others_on_the_disk() -> Result<()> {
+    if !criu::is_there() {
+        return skip("there is no criu 4.2");
+    }
+    on_stage(async |stage| {
+        let (pod, id) = stage.run(&pod("pod"), &counter("main")).await?;
+        let (directory, archive) = place(stage)?;
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"])
+            .arg(&directory)
+            .status()?;
+        ensure!(mounted.success(), "mount: {mounted}");
+        // Three megabytes are left, which would do, but are not for archives.
+        File::create(directory.join("full"))?.write_all(&vec![1; 61 << 20])?;
+        let answer = checkpoint(stage, &id, &archive, 0).await;
+        let left = require_only(stage, &directory, &["full"]);
+        fs::remove_file(directory.join("full"))?;
+        let room = checkpoint(stage, &id, &archive, 0).await;
+        let unmounted = Command::new("umount").arg(&directory).status()?;
+        ensure!(unmounted.success(), "umount: {unmounted}");
+        ensure!(message(&answer).contains("No space left on device"), "{answer:?}");
+        left?;
+        room?;
         stage.cri.take_away(&pod).await
     })
 }

@@ -18,6 +18,7 @@ mod image_volumes;
 mod launch;
 mod lay_out;
 mod places;
+pub(crate) mod stillness;
 
 use crate::ServiceError;
 use crate::events::Journal;
@@ -25,13 +26,14 @@ use crate::index::Indexed;
 use crate::metrics::Detail;
 use crate::stats::{Gauge, LayerUsage, Usage};
 use crate::supervisor::Supervisor;
-use cringle_domain::container::ContainerRecord;
+use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::spec::ContainerMetadata;
 use cringle_store::tracked::Tracked;
 use serde_json::value::RawValue;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError};
+use stillness::Stillness;
 use tokio::sync::Mutex;
 
 /// A container in memory.
@@ -43,6 +45,8 @@ pub struct Container {
     pub(crate) tracked: Tracked<ContainerRecord>,
     /// One operation at a time: start, update, remove. Stop is an order and takes it not.
     pub(crate) operation: Mutex<()>,
+    /// Whether it stands still, for who wants something of it.
+    pub(crate) stillness: Arc<Stillness>,
     /// The shim, while there is one.
     supervisor: StdMutex<Option<Supervisor>>,
     /// Its first process, once another one was executed: each probe would have to find it in the bundle again.
@@ -65,6 +69,7 @@ impl Container {
             pod: record.pod.clone(),
             tracked: tracked.witnessed(Arc::<Journal>::clone(journal)),
             operation: Mutex::new(()),
+            stillness: Arc::default(),
             supervisor: StdMutex::new(None),
             first_process: OnceLock::new(),
             start_unheard: AtomicBool::new(false),
@@ -109,6 +114,20 @@ impl Container {
     /// Notes that a client hears of its start now; answers whether none had yet.
     pub(crate) fn tell_start(&self) -> bool {
         self.start_unheard.swap(false, Ordering::AcqRel)
+    }
+}
+
+/// The first process of a container that runs.
+///
+/// # Errors
+/// It does not.
+pub(crate) fn require_running(record: &ContainerRecord) -> Result<i32, ServiceError> {
+    match record.phase {
+        ContainerPhase::Running { process, .. } => Ok(process.pid),
+        ContainerPhase::Creating
+        | ContainerPhase::Created
+        | ContainerPhase::Exited { .. }
+        | ContainerPhase::Removing => Err(ServiceError::NotRunning(record.id.clone())),
     }
 }
 

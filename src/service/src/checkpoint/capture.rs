@@ -7,14 +7,14 @@ use super::documents::Subject;
 use super::outside::{Outside, Processes};
 use super::work::Frozen;
 use super::{CheckpointError, Criu};
-use crate::container::Container;
-use crate::container::checkpoint::require_running;
+use crate::container::{Container, require_running};
 use crate::{Service, ServiceError, bundle};
 use cringle_domain::container::ContainerRecord;
 use cringle_domain::namespaces::ContainerPid;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 impl Service {
@@ -29,7 +29,8 @@ impl Service {
         let failed = |source| ServiceError::Checkpoint { container: record.id.clone(), source };
         let process = require_running(&record)?;
         let cgroup = self.host.cgroups.at(&record.cgroup).ok_or_else(stopped)?;
-        let frozen = tokio::task::block_in_place(|| Frozen::freeze(cgroup, limit));
+        let still = Arc::clone(&container.stillness);
+        let frozen = tokio::task::block_in_place(|| Frozen::freeze(cgroup, still, limit));
         let frozen = frozen.map_err(failed)?;
         // Only now nobody of them can end any more.
         let pids = frozen.cgroup().pids().map_err(|error| failed(error.into()))?;
@@ -72,8 +73,15 @@ impl Service {
             outside: &outside,
             patience: limit.left().map_err(failed)?,
         };
-        criu.dump(&dump).await.map_err(failed)?;
-        self.describe(&record, (place, &outside, document)).map_err(failed)?;
+        tokio::select! {
+            biased;
+            () = container.stillness.until_stopped() => {
+                return Err(ServiceError::NotRunning(record.id.clone()));
+            }
+            dumped = criu.dump(&dump) => dumped.map_err(failed)?,
+        }
+        let described = || self.describe(&record, (place, &outside, document));
+        tokio::task::block_in_place(described).map_err(failed)?;
         self.keep_changes(&record, place, (outside.mounts, limit)).await.map_err(failed)
     }
 

@@ -18,6 +18,8 @@ const NAME: &str = "criu";
 const OLDEST: (u32, u32) = (4, 1);
 /// How long it may take to tell its version or to look at the kernel.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to end when it is killed.
+const KILLING: Duration = Duration::from_secs(10);
 /// The most that is kept of what it says.
 const OUTPUT_LIMIT: u64 = 64 << 10;
 /// The most that is told of it.
@@ -164,9 +166,12 @@ async fn end_of(child: &mut Child, patience: Duration) -> io::Result<Option<Exit
     match tokio::time::timeout(patience, child.wait()).await {
         Ok(status) => status.map(Some),
         Err(_elapsed) => {
-            // What it injected gives the processes back when it hears no more of it.
-            child.kill().await?;
-            Ok(None)
+            // What it injected gives the processes back when it hears no more of it. One that the kernel holds, in a file
+            // system that does not answer, ends when it can.
+            match tokio::time::timeout(KILLING, child.kill()).await {
+                Ok(killed) => killed.map(|()| None),
+                Err(_elapsed) => Ok(None),
+            }
         }
     }
 }

@@ -130,19 +130,23 @@ fn files_outside(pid: u32, known: &HashSet<u64>) -> Result<Vec<OutsideFile>, Che
             continue;
         }
         let information = format!("/proc/{pid}/fdinfo/{}", entry.file_name().to_string_lossy());
-        let Some(mount) = mount_of(&information) else { continue };
-        if known.contains(&mount) {
-            continue;
+        let Some(file) = file_of(&information) else { continue };
+        if !known.contains(&file.mount) {
+            files.push(file);
         }
-        let Ok(found) = path.metadata() else { continue };
-        files.push(OutsideFile { mount, inode: found.ino() });
     }
     Ok(files)
 }
 
-fn mount_of(information: &str) -> Option<u64> {
+/// By what the kernel tells of a descriptor (proc(5), `ino` since Linux 5.14): asking the file itself would wait for a file
+/// system that may not answer.
+fn file_of(information: &str) -> Option<OutsideFile> {
     let text = std::fs::read_to_string(information).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
+    let number = |name: &str| {
+        let value = text.lines().find_map(|line| line.strip_prefix(name));
+        value?.trim().parse().ok()
+    };
+    Some(OutsideFile { mount: number("mnt_id:")?, inode: number("ino:")? })
 }
 
 fn streams(pid: i32) -> Vec<String> {

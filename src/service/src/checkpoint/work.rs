@@ -4,6 +4,8 @@
 use super::archive::Limit;
 use super::criu::WORK_WORD;
 use super::{CheckpointError, archive};
+use crate::container::Container;
+use crate::container::stillness::Stillness;
 use crate::{Service, ServiceError};
 use cringle_domain::id::ContainerId;
 use cringle_kernel::cgroup::Cgroup;
@@ -26,7 +28,7 @@ const ORPHAN_PATIENCE: Duration = Duration::from_secs(10);
 const KILL: i32 = 9;
 
 /// What is taken for a checkpoint besides its directory.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// The containers that stand still meanwhile.
     pub(crate) containers: Vec<ContainerId>,
@@ -75,8 +77,14 @@ impl Work {
     /// # Errors
     /// The file system refuses; the next start goes on then.
     pub(crate) fn end<T>(self, outcome: Result<T, ServiceError>) -> Result<T, ServiceError> {
-        let removed = if outcome.is_err() { remove_files(&self.note.files) } else { Ok(()) };
-        let removed = removed.and_then(|()| remove(&self.directory));
+        let removed = tokio::task::block_in_place(|| {
+            match outcome {
+                // From here on it is done, also for a next start.
+                Ok(_) => remove_files(&[self.directory.join(NOTE)]),
+                Err(_) => remove_files(&self.note.files),
+            }
+            .and_then(|()| remove(&self.directory))
+        });
         if let Err(error) = removed {
             let (directory, error) = (self.directory.display(), crate::error::chain(&error));
             tracing::warn!(%directory, error, "a checkpoint's files are removed at the next start");
@@ -87,37 +95,54 @@ impl Work {
 
 /// A container that stands still until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Frozen(Cgroup);
+pub(crate) struct Frozen {
+    cgroup: Cgroup,
+    still: Arc<Stillness>,
+}
 
 impl Frozen {
     /// Freezes it. This waits for its processes: not for a thread that others wait for.
     ///
     /// # Errors
     /// They do not stand still; then they go on.
-    pub(crate) fn freeze(cgroup: Cgroup, limit: Limit) -> Result<Self, CheckpointError> {
+    pub(crate) fn freeze(
+        cgroup: Cgroup,
+        still: Arc<Stillness>,
+        limit: Limit,
+    ) -> Result<Self, CheckpointError> {
         let patience = limit.left()?.min(FREEZING);
+        still.note(true);
         // From here on it is thawed again, whatever becomes of the attempt.
-        let frozen = Self(cgroup);
-        frozen.0.freeze(patience)?;
+        let frozen = Self { cgroup, still };
+        frozen.cgroup.freeze(patience)?;
         Ok(frozen)
     }
 
     /// The container's cgroup.
     pub(crate) fn cgroup(&self) -> &Cgroup {
-        &self.0
+        &self.cgroup
     }
 }
 
 impl Drop for Frozen {
     fn drop(&mut self) {
-        if let Err(error) = self.0.thaw() {
+        if let Err(error) = self.cgroup.thaw() {
             let error = crate::error::chain(&error);
-            tracing::error!(cgroup = self.0.name(), error, "a container was not thawed");
+            tracing::error!(cgroup = self.cgroup.name(), error, "a container was not thawed");
         }
+        self.still.note(false);
     }
 }
 
 impl Service {
+    /// Begins a checkpoint of a container or a pod, whose id it has.
+    ///
+    /// # Errors
+    /// The file system refuses.
+    pub(crate) fn begin_checkpoint(&self, id: &str, note: Note) -> Result<Work, CheckpointError> {
+        tokio::task::block_in_place(|| Work::begin(self.layout.checkpoint(id), note))
+    }
+
     /// Makes good what checkpoints left whose daemon died: their containers go on, their files go.
     ///
     /// # Errors
@@ -130,38 +155,49 @@ impl Service {
             listed.map_err(|source| ServiceError::file("list", directory, source))?;
         for directory in found {
             tracing::info!(directory = %directory.display(), "a checkpoint was cut short");
+            // Without a note nothing was taken yet, or everything was given back.
+            let note = read_note(&directory).unwrap_or_default();
             let orphans = orphans_of(&directory);
             if orphans.is_empty() {
-                self.settle(&directory);
+                tell(self.settle(&directory, &note));
                 continue;
             }
             // It has the processes in its hands: nobody but the container itself has to wait for that.
             let service = Arc::clone(self);
             tokio::spawn(async move {
+                let containers: Vec<_> = service.stood_still(&note).collect();
+                let mut operations = Vec::new();
+                for container in &containers {
+                    operations.push(container.operation.lock().await);
+                }
                 let end = orphans.into_iter().map(end_of_orphan);
                 futures::future::join_all(end).await;
-                service.settle(&directory);
+                tell(tokio::task::block_in_place(|| service.settle(&directory, &note)));
             });
         }
         Ok(())
     }
 
-    fn settle(&self, directory: &Path) {
-        let note: Option<Note> = std::fs::read(directory.join(NOTE))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        // Without a note nothing was taken yet.
-        if let Some(note) = note {
-            let cgroups = note.containers.iter().filter_map(|id| {
-                let container = self.containers.find(id.as_str()).ok()?;
-                self.host.cgroups.at(&container.record().cgroup)
-            });
-            // As after any other.
-            cgroups.for_each(|cgroup| drop(Frozen(cgroup)));
-            tell(remove_files(&note.files));
-        }
-        tell(remove(directory));
+    /// The containers of a note that are there, in the order in which operations take them.
+    fn stood_still(&self, note: &Note) -> impl Iterator<Item = Arc<Container>> {
+        note.containers.iter().filter_map(|id| self.containers.find(id.as_str()).ok())
     }
+
+    /// The note goes last: what could not be made good is tried again at the next start.
+    fn settle(&self, directory: &Path, note: &Note) -> Result<(), CheckpointError> {
+        for container in self.stood_still(note) {
+            if let Some(cgroup) = self.host.cgroups.at(&container.record().cgroup) {
+                cgroup.thaw()?;
+            }
+        }
+        remove_files(&note.files)?;
+        remove(directory)
+    }
+}
+
+fn read_note(directory: &Path) -> Option<Note> {
+    let text = std::fs::read(directory.join(NOTE)).ok()?;
+    serde_json::from_slice(&text).ok()
 }
 
 /// The processes that dump into a directory.

@@ -1,12 +1,11 @@
 //! CheckpointContainer: the state of a running container as an archive, while it goes on.
 
-use super::Container;
+use super::{Container, require_running};
 use crate::checkpoint::archive::{self, Limit};
 use crate::checkpoint::places::file_place;
-use crate::checkpoint::work::{Note, Work};
+use crate::checkpoint::work::Note;
 use crate::checkpoint::{CheckpointError, CheckpointLevel, Criu};
 use crate::{Service, ServiceError};
-use cringle_domain::container::{ContainerPhase, ContainerRecord};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +48,9 @@ impl Service {
         let criu = self.criu().await.map_err(failed)?;
         let draft = location.with_file_name(format!(".cringle-{}", &id.as_str()[..16]));
         let note = Note { containers: vec![id.clone()], files: vec![draft.clone()] };
-        let work = Work::begin(self.layout.checkpoint(id.as_str()), note).map_err(failed)?;
+        let work = self.begin_checkpoint(id.as_str(), note).map_err(failed)?;
         let made = async {
-            let place = work.place(id).map_err(failed)?;
+            let place = tokio::task::block_in_place(|| work.place(id)).map_err(failed)?;
             let frozen = self.freeze(container, limit)?;
             let captured = self.capture(container, &frozen, (&criu, &place, limit)).await;
             drop(frozen);
@@ -90,15 +89,4 @@ pub(crate) async fn write(
 ) -> Result<(), CheckpointError> {
     let write = move || archive::write(&place, &draft, &location, limit);
     tokio::task::spawn_blocking(write).await.map_err(CheckpointError::Panicked)?
-}
-
-/// The first process of a container that runs.
-pub(crate) fn require_running(record: &ContainerRecord) -> Result<i32, ServiceError> {
-    match record.phase {
-        ContainerPhase::Running { process, .. } => Ok(process.pid),
-        ContainerPhase::Creating
-        | ContainerPhase::Created
-        | ContainerPhase::Exited { .. }
-        | ContainerPhase::Removing => Err(ServiceError::NotRunning(record.id.clone())),
-    }
 }

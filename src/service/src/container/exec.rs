@@ -1,8 +1,9 @@
 //! ExecSync: a program in a running container, its output and its exit code.
 
 use super::Container;
+use super::stillness::Elapsed;
 use crate::bundle::{self, BundleError};
-use crate::supervisor::{ExecBounds, ExecOutput, Supervisor};
+use crate::supervisor::{ExecBounds, ExecError, ExecOutput, Supervisor};
 use crate::{Service, ServiceError};
 use cringle_domain::container::ContainerPhase;
 use cringle_domain::refusal::Refusal;
@@ -43,8 +44,13 @@ impl Service {
         let container = self.containers.find(id)?;
         let supervisor = self.running_supervisor(&container)?;
         let process = self.further_process(&container, command)?;
-        supervisor.exec_sync(&process, timeout, &self.exec_bounds).await.map_err(|source| {
-            ServiceError::Exec { container: container.container_id().clone(), source }
+        let executed = match container.stillness.over(timeout).await {
+            Ok(left) => supervisor.exec_sync(&process, left, &self.exec_bounds).await,
+            Err(Elapsed) => Err(ExecError::TimedOut),
+        };
+        executed.map_err(|source| ServiceError::Exec {
+            container: container.container_id().clone(),
+            source,
         })
     }
 

@@ -3,7 +3,6 @@
 use super::account;
 use super::image_volumes::ImageVolumes;
 use crate::{Service, ServiceError};
-use cringle_domain::container::ContainerPhase;
 use cringle_domain::id::ContainerId;
 use cringle_domain::image::Image;
 use cringle_domain::namespaces::{ContainerPid, Sharing};
@@ -94,16 +93,7 @@ impl Service {
                 }
             },
             ContainerPid::Of(target) => {
-                let found = self.containers.find(target.as_str())?;
-                match found.record().phase {
-                    ContainerPhase::Running { process, .. } => process.pid,
-                    ContainerPhase::Creating
-                    | ContainerPhase::Created
-                    | ContainerPhase::Exited { .. }
-                    | ContainerPhase::Removing => {
-                        return Err(ServiceError::NotRunning(target.clone()));
-                    }
-                }
+                super::require_running(&self.containers.find(target.as_str())?.record())?
             }
             ContainerPid::Container | ContainerPid::Node | ContainerPid::Target(_) => {
                 return Ok(None);

@@ -37,6 +37,8 @@ impl Service {
         let ExecRequest { command, streams, terminal } = request;
         let mut process = self.further_process(&container, command)?;
         crate::bundle::set_terminal(&mut process, terminal, size)?;
+        // Without a time of its own, a client waits for as long as it likes.
+        drop(container.stillness.over(None).await);
         match supervisor.open_exec(&process, streams).await {
             Ok(opened) => Ok(Session::new(id.clone(), opened)),
             Err(source) => Err(ServiceError::Exec { container: id.clone(), source }),

@@ -52,6 +52,7 @@ impl Service {
         if !is_running(container) {
             return Ok(());
         }
+        container.stillness.stop().await;
         let record = container.record();
         if let Some(supervisor) = container.supervisor() {
             match supervisor.stop(record.stop_signal, grace).await {

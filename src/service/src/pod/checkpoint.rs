@@ -8,8 +8,8 @@ use crate::checkpoint::places::empty_directory;
 use crate::checkpoint::pod_options::{OPTIONS, list};
 use crate::checkpoint::work::{Frozen, Note, Work};
 use crate::checkpoint::{CheckpointError, Criu};
-use crate::container::Container;
-use crate::container::checkpoint::{require_running, write};
+use crate::container::checkpoint::write;
+use crate::container::{Container, require_running};
 use crate::{Service, ServiceError};
 use cringle_domain::id::PodId;
 use cringle_domain::refusal::Refusal;
@@ -104,7 +104,7 @@ impl Service {
             containers: containers.iter().map(|one| one.container_id().clone()).collect(),
             files: files.chain([output.join(OPTIONS)]).collect(),
         };
-        let work = Work::begin(self.layout.checkpoint(pod.as_str()), note).map_err(failed)?;
+        let work = self.begin_checkpoint(pod.as_str(), note).map_err(failed)?;
         let made = async {
             self.capture_all(containers, (&criu, &work, limit)).await?;
             for container in containers {
@@ -112,7 +112,7 @@ impl Service {
                 let (draft, archive) = archive_of(output, container);
                 write(place, draft, archive, limit).await.map_err(failed)?;
             }
-            list(output, containers, limit).map_err(failed)
+            tokio::task::block_in_place(|| list(output, containers, limit)).map_err(failed)
         }
         .await;
         work.end(made)
