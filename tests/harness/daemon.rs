@@ -12,6 +12,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
+/// The name of its configuration.
+const CONFIGURATION: &str = "cringle.toml";
 /// The subnet of every stage: each has a network namespace of its own.
 const SUBNET: &str = "10.244.7.0/24";
 
@@ -31,8 +33,25 @@ pub struct Daemon {
 impl Daemon {
     /// Writes the configuration below a directory; images come from a registry under any name of [`MIRRORED`].
     pub fn prepare(directory: &Path, registry: SocketAddr) -> Result<Self> {
-        let instance = instance_name();
-        let daemon = Self {
+        let daemon = Self::at(directory, instance_name())?;
+        for name in ["net.d", "plugins", "logs"] {
+            fs::create_dir_all(directory.join(name))?;
+        }
+        write(&directory.join("net.d/10-bridge.conflist"), &daemon.network())?;
+        write(&daemon.configuration(), &daemon.settings(registry))?;
+        Ok(daemon)
+    }
+
+    /// The daemon that was prepared below a directory by another process.
+    pub fn adopt(directory: &Path) -> Result<Self> {
+        let settings = fs::read_to_string(directory.join(CONFIGURATION))?;
+        let instance = settings.lines().find_map(|line| line.strip_prefix("instance = "));
+        let instance = instance.context("its configuration names no instance")?;
+        Self::at(directory, instance.trim_matches('"').to_owned())
+    }
+
+    fn at(directory: &Path, instance: String) -> Result<Self> {
+        Ok(Self {
             directory: directory.to_owned(),
             programs: programs()?,
             installed: None,
@@ -40,13 +59,7 @@ impl Daemon {
             environment: Vec::new(),
             runner: None,
             process: None,
-        };
-        for name in ["net.d", "plugins", "logs"] {
-            fs::create_dir_all(directory.join(name))?;
-        }
-        write(&directory.join("net.d/10-bridge.conflist"), &daemon.network())?;
-        write(&daemon.configuration(), &daemon.settings(registry))?;
-        Ok(daemon)
+        })
     }
 
     /// Starts it and waits until it listens.
@@ -295,7 +308,7 @@ impl Daemon {
     /// Its configuration.
     #[must_use]
     pub fn configuration(&self) -> PathBuf {
-        self.directory.join("cringle.toml")
+        self.directory.join(CONFIGURATION)
     }
 
     fn bridge(&self) -> String {

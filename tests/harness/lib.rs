@@ -8,6 +8,7 @@
     reason = "each error says what was seen; nobody tells them apart"
 )]
 
+pub mod abandoned;
 pub mod client;
 pub mod criu;
 pub mod cut;

@@ -1,5 +1,6 @@
 //! A stage: where one test runs, alone.
 
+use crate::abandoned::{self, Owner, PLACE, PREFIX};
 use crate::client::Cri;
 use crate::daemon::{Daemon, MIRRORED};
 use crate::image::{self, Description};
@@ -58,7 +59,7 @@ impl Stage {
     /// Adds to the daemon's configuration, and starts it anew with that.
     pub async fn configure(&mut self, text: &str) -> Result<()> {
         use std::io::Write as _;
-        let path = self.directory().join("cringle.toml");
+        let path = self.daemon.configuration();
         std::fs::File::options().append(true).open(path)?.write_all(text.as_bytes())?;
         self.daemon.stop().await?;
         self.start_again().await
@@ -92,7 +93,9 @@ pub fn on_stage(test: impl AsyncFnOnce(&mut Stage) -> Result<()>) -> Result<()> 
     isolate()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let directory = tempfile::Builder::new().prefix("cringle-test-").tempdir_in("/run")?;
+        abandoned::sweep().await?;
+        let directory = tempfile::Builder::new().prefix(PREFIX).tempdir_in(PLACE)?;
+        let _owner = Owner::of(directory.path())?;
         let registry = Registry::start().await?;
         registry.add("test/busybox", "1", &[image::busybox()?], &Description::default())?;
         let mut daemon = Daemon::prepare(directory.path(), registry.address)?;
