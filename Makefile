@@ -13,7 +13,7 @@ PREFIX := /usr/local
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
-.PHONY: build install demo test test-all kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps install-criu
+.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps install-criu
 
 # FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -31,12 +31,9 @@ install:
 demo: install-deps build
 	conformance/demo --programs $(DIST)
 
-# Everything that must pass (needs root); each part ends with its own summary.
-test: install-deps install-criu test-unit test-fuzz test-e2e build test-conformance
-
-# The same and a kubelet. Its build takes minutes on a cold cache of Go, so it goes on beside the tests before its own, which
-# wait for its end.
-test-all: kubelet-begun test test-kubelet
+# Everything that must pass (needs root); each part ends with its own summary. The kubelet's build takes minutes on a cold cache
+# of Go, so it goes on beside the tests before its own, which wait for its end.
+test: kubelet-begun install-criu test-unit test-fuzz test-e2e build test-conformance test-kubelet
 
 kubelet-begun: install-deps
 	mkdir -p target
@@ -61,7 +58,6 @@ test-conformance:
 # A real kubelet with static pods.
 test-kubelet: install-deps
 	conformance/kubelet/run --programs $(DIST)
-
 
 # Foreign bytes, broken in many ways: frames, requests to upgrade, WebSocket messages; half a minute for each.
 test-fuzz:

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from scenarios import collection, ends, limits, logs, many, network, order, probes, pulls, resize, restarts, security, stats, streams, volumes
+from scenarios import (checkpoints, collection, ends, limits, logs, many, network, order, probes, pulls, resize, restarts, security, stats, streams,
+                       volumes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Group:
 PODS = (probes.Probes, probes.FailedProbes, order.Order, order.SidecarRestart, order.Restarts, order.RestartRules, order.Refusals, ends.Hooks, ends.Messages,
         ends.Signals, limits.Limits, limits.OutOfMemory, logs.Logs, volumes.Volumes, volumes.Downward, volumes.Mounts, security.Security,
         security.UserNamespaces, pulls.Pulls, network.Network, network.Namespaces)
-USES = (logs.Rotation, streams.Exec, streams.Attach, streams.Forward, resize.Resize, resize.PodResize, ends.Stops, stats.Stats)
+USES = (logs.Rotation, streams.Exec, streams.Attach, streams.Forward, resize.Resize, resize.PodResize, ends.Stops, stats.Stats,
+        checkpoints.Checkpoint)
 INTERRUPTIONS = (restarts.StopInterrupted, restarts.DaemonKilled, restarts.DaemonReplaced, restarts.KubeletKilled, restarts.BothKilled)
 STOP_SIGNALS = {"ContainerStopSignals": True}
 POD_RESIZE = {**STOP_SIGNALS, "PodLevelResources": True, "InPlacePodLevelResourcesVerticalScaling": True, "NodeDeclaredFeatures": True}
