@@ -167,6 +167,9 @@ fn many_changes(shared: &Path) -> Value {
         "linux": {
             "resources": {"memory": {"limit": {"value": 32 * MIB}}, "pids": {"limit": 30}},
             "oomScoreAdj": {"value": 321},
+            "ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 6},
+            "scheduler": {"policy": "SCHED_BATCH", "nice": 7},
+            "memoryPolicy": {"mode": "MPOL_BIND", "nodes": "0"},
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "77"},
             "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229,
                          "fileMode": {"value": 0o600}}],
@@ -202,9 +205,11 @@ fn what_plugins_change_is_so_in_the_container_and_in_what_clients_are_shown() ->
         let script = "echo $ADDED,$GONE,$KEPT; ls /shared; touch /shared/x 2>/dev/null || echo read-only; \
                       ulimit -n; cat /proc/1/oom_score_adj /proc/sys/net/ipv4/ip_unprivileged_port_start; \
                       tr '\\0' ' ' </proc/1/cmdline; echo; test -c /dev/fuse && echo device; \
-                      mkdir /tmp/x 2>/dev/null || echo confined";
+                      mkdir /tmp/x 2>/dev/null || echo confined; \
+                      ionice -p 1; cut -d ' ' -f 19,41 /proc/1/stat; head -n 1 /proc/1/numa_maps | cut -d ' ' -f 2";
         let output = stage.cri.output(&id, &["sh", "-c", script]).await?;
-        let expected = "by a plugin,,1\ninner\nread-only\n77\n321\n77\nsh -c sleep 600; true \ndevice\nconfined\n";
+        let expected = "by a plugin,,1\ninner\nread-only\n77\n321\n77\nsh -c sleep 600; true \ndevice\nconfined\n\
+                        best-effort: prio 6\n7 3\nbind:0\n";
         ensure!(output == expected, "{output}");
         ensure!(limit_of(stage, &id).await? == 32 * MIB);
         let told = one.notes().last("PostStartContainer")?["container"].take();

@@ -27,6 +27,7 @@ mod mounts;
 mod namespaces;
 mod options;
 mod plan;
+mod priority;
 mod process;
 mod rootfs;
 mod running;

@@ -1,4 +1,5 @@
-//! What binds every process of a container alike: its system call filter, its personality, its user namespace.
+//! What binds every process of a container alike: its system call filter, its personality, its user namespace, the nodes that
+//! its memory is on.
 //!
 //! It is decided once, with the container. An exec needs no more of the specification than this, so the specification
 //! itself, many times larger, is not kept.
@@ -10,6 +11,7 @@ use oci_spec::runtime::{Linux, LinuxPersonalityDomain, Spec};
 
 use super::error::Result;
 use super::namespaces::UserPlan;
+use super::priority::MemoryPolicy;
 use super::{namespaces, seccomp};
 
 /// The bounds of a container's processes.
@@ -21,6 +23,8 @@ pub(super) struct Bounds {
     pub personality: Option<u32>,
     /// The user namespace, if it has one.
     pub users: Option<UserPlan>,
+    /// Where its memory is, if that was asked for.
+    pub memory: Option<MemoryPolicy>,
 }
 
 /// `PER_LINUX32` of `linux/personality.h`.
@@ -38,6 +42,7 @@ impl Bounds {
             filter: filter.transpose()?,
             personality: linux.and_then(personality),
             users: linux.map(namespaces::users).transpose()?.flatten(),
+            memory: linux.map(MemoryPolicy::of).transpose()?.flatten(),
         }))
     }
 }

@@ -168,7 +168,6 @@ fn refuse_unsupported(spec: &Spec) -> Result<()> {
     let asked = [
         ("linux.mountLabel", linux.mount_label().as_ref().is_some_and(|label| !label.is_empty())),
         ("linux.intelRdt", linux.intel_rdt().is_some()),
-        ("linux.memoryPolicy", linux.memory_policy().is_some()),
         ("linux.timeOffsets", linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty())),
         ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|map| !map.is_empty())),
     ];

@@ -21,6 +21,7 @@ use super::bounds::Bounds;
 use super::error::{Attempting as _, EngineError, Result};
 use super::home;
 use super::namespaces::UserPlan;
+use super::priority::Priorities;
 use super::security::{self, Privileges};
 use super::sync::End;
 
@@ -51,6 +52,7 @@ pub(super) struct ProcessPlan {
     umask: u32,
     capabilities: CapabilitySets,
     limits: Vec<(LimitedResource, LimitPair)>,
+    priorities: Priorities,
     privileges: Privileges,
     oom_score: Option<i32>,
     bounds: Arc<Bounds>,
@@ -92,6 +94,7 @@ pub(super) fn plan(process: &Process, bounds: &Arc<Bounds>) -> Result<ProcessPla
         umask: user.umask().unwrap_or(DEFAULT_UMASK),
         capabilities: security::capabilities(process.capabilities().as_ref())?,
         limits: limits(process)?,
+        priorities: Priorities::of(process)?,
         privileges: Privileges::of(process),
         oom_score: process.oom_score_adj(),
         bounds: Arc::clone(bounds),
@@ -286,6 +289,10 @@ impl ProcessPlan {
                 .map(drop)
                 .attempting(|| format!("set resource limit {resource:?}"))?;
         }
+        self.priorities.take_on()?;
+        if let Some(memory) = &self.bounds.memory {
+            memory.take_on()?;
+        }
         if let Some(persona) = self.bounds.personality {
             process::set_personality(persona).attempting(|| "set the personality".to_owned())?;
         }
@@ -381,7 +388,8 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<ProcessPlan> {
-        let bounds = Arc::new(Bounds { filter: None, personality: None, users: None });
+        let bounds =
+            Arc::new(Bounds { filter: None, personality: None, users: None, memory: None });
         plan(&serde_json::from_str(json).unwrap(), &bounds)
     }
 

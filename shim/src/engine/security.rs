@@ -35,8 +35,6 @@ pub(super) fn refuse_unsupported(process: &Process) -> Result<()> {
     let asked = [
         ("process.apparmorProfile", given(process.apparmor_profile())),
         ("process.selinuxLabel", given(process.selinux_label())),
-        ("process.ioPriority", process.io_priority().is_some()),
-        ("process.scheduler", process.scheduler().is_some()),
         ("process.execCPUAffinity", process.exec_cpu_affinity().is_some()),
     ];
     match asked.iter().find(|(_, asked)| *asked) {

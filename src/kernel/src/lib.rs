@@ -36,6 +36,7 @@ pub mod device;
 pub mod features;
 pub mod lsm;
 pub mod rlimit;
+pub mod schedule;
 pub mod seccomp;
 pub mod sysctl;
 

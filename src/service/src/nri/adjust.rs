@@ -5,6 +5,7 @@
 
 mod document;
 mod linux;
+mod priority;
 
 use super::limits;
 use crate::bundle::{self, Draft};
@@ -91,7 +92,8 @@ pub(super) fn apply(
         .and_then(|()| document::apply(wishes, &mut draft.spec))
         .and_then(|()| place(of_linux, is_taken, plan, draft))
         .and_then(|()| limit(of_linux.resources.as_ref(), facts, plan))
-        .and_then(|()| linux::apply(of_linux, plan, draft));
+        .and_then(|()| linux::apply(of_linux, plan, draft))
+        .and_then(|()| priority::apply(of_linux, &mut draft.spec));
     applied.map_err(|unmet| unmet.by(&creation.owners))?;
     if of_linux.resources.is_some() {
         write_limits(&plan.resources, draft)?;
@@ -102,8 +104,6 @@ pub(super) fn apply(
 /// What no client can have either.
 fn refuse_unsupported(linux: &LinuxContainerAdjustment) -> Result<(), Unmet> {
     let asked = [
-        (Field::IoPriority, linux.io_priority.is_some()),
-        (Field::LinuxSched, linux.scheduler.is_some()),
         (Field::LinuxNetDevices, linux.net_devices.keys().any(|name| !name.starts_with('-'))),
         (Field::RdtClosId, linux.rdt.as_ref().is_some_and(|rdt| rdt.clos_id.is_some())),
         (Field::RdtSchemata, linux.rdt.as_ref().is_some_and(|rdt| rdt.schemata.is_some())),
@@ -111,7 +111,6 @@ fn refuse_unsupported(linux: &LinuxContainerAdjustment) -> Result<(), Unmet> {
             Field::RdtEnableMonitoring,
             linux.rdt.as_ref().is_some_and(|rdt| rdt.enable_monitoring.is_some()),
         ),
-        (Field::MemoryPolicy, linux.memory_policy.is_some()),
     ];
     if let Some((field, _)) = asked.iter().find(|(_, asked)| *asked) {
         let key = linux.net_devices.keys().next().map_or("", String::as_str);

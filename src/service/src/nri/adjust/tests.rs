@@ -11,11 +11,13 @@ use cringle_domain::process::Signal;
 use cringle_domain::security::CapabilitySet;
 use cringle_domain::spec::Terminal;
 use cringle_proto_nri::v1alpha1::{
-    ContainerAdjustment, Hook, Hooks, KeyValue, LinuxDevice, LinuxMemory, LinuxNamespace,
-    LinuxPids, LinuxScheduler, LinuxSeccomp, LinuxSyscall, Mount, OptionalInt, OptionalInt64,
-    OptionalUInt64, PosixRlimit,
+    ContainerAdjustment, Hook, Hooks, IoPrioClass, KeyValue, LinuxDevice, LinuxIoPriority,
+    LinuxMemory, LinuxMemoryPolicy, LinuxNamespace, LinuxNetDevice, LinuxPids, LinuxScheduler,
+    LinuxSchedulerFlag, LinuxSchedulerPolicy, LinuxSeccomp, LinuxSyscall, Mount, MpolFlag,
+    MpolMode, OptionalInt, OptionalInt64, OptionalUInt64, PosixRlimit,
 };
 use oci_spec::runtime::LinuxNamespaceType;
+use serde_json::json;
 
 const FACTS: HostFacts = HostFacts {
     capabilities: CapabilitySet::ALL,
@@ -223,6 +225,36 @@ fn refused(adjustment: ContainerAdjustment, words: &str) {
 }
 
 #[test]
+fn priorities_and_the_place_of_memory_are_in_the_document() {
+    let wishes = LinuxContainerAdjustment {
+        io_priority: Some(LinuxIoPriority {
+            class: IoPrioClass::IoprioClassBe.into(),
+            priority: 6,
+        }),
+        scheduler: Some(LinuxScheduler {
+            policy: LinuxSchedulerPolicy::SchedBatch.into(),
+            nice: 7,
+            flags: vec![LinuxSchedulerFlag::SchedFlagResetOnFork.into()],
+            ..LinuxScheduler::default()
+        }),
+        memory_policy: Some(LinuxMemoryPolicy {
+            mode: MpolMode::MpolBind.into(),
+            nodes: "0".to_owned(),
+            flags: vec![MpolFlag::MpolFStaticNodes.into()],
+        }),
+        ..LinuxContainerAdjustment::default()
+    };
+    let (_, draft) = changed(of_linux(wishes)).unwrap();
+    let document = serde_json::to_value(&draft.spec).unwrap();
+    let process = &document["process"];
+    assert_eq!(process["ioPriority"], json!({"class": "IOPRIO_CLASS_BE", "priority": 6}));
+    assert_eq!(process["scheduler"]["policy"], "SCHED_BATCH");
+    assert_eq!(process["scheduler"]["nice"], 7);
+    let memory = json!({"mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"]});
+    assert_eq!(document["linux"]["memoryPolicy"], memory);
+}
+
+#[test]
 fn what_is_not_done_here_is_refused() {
     let swappiness = Some(OptionalUInt64 { value: 10 });
     let memory = Some(LinuxMemory { swappiness, ..LinuxMemory::default() });
@@ -230,10 +262,11 @@ fn what_is_not_done_here_is_refused() {
     let default_action = "SCMP_ACT_X".to_owned();
     let policy = Some(LinuxSeccomp { default_action, ..LinuxSeccomp::default() });
     let nothing = LinuxContainerAdjustment::default;
-    let scheduler = Some(LinuxScheduler::default());
+    let device = LinuxNetDevice { name: "eth7".to_owned() };
+    let net_devices = [("eth0".to_owned(), device)].into();
     let score = Some(OptionalInt { value: 1001 });
     for (linux, words) in [
-        (LinuxContainerAdjustment { scheduler, ..nothing() }, "LinuxSched is not supported"),
+        (LinuxContainerAdjustment { net_devices, ..nothing() }, "LinuxNetDevices is not supported"),
         (LinuxContainerAdjustment { resources, ..nothing() }, "MemSwappiness is not supported"),
         (LinuxContainerAdjustment { seccomp_policy: policy, ..nothing() }, "SCMP_ACT_X"),
         (LinuxContainerAdjustment { oom_score_adj: score, ..nothing() }, "-1000 to 1000"),
