@@ -111,9 +111,9 @@ fn two_that_want_different_things_and_what_is_not_done_are_errors_with_names() -
         drop(one);
         for (wish, expected, words) in [
             (
-                json!({"linux": {"scheduler": {"policy": "SCHED_RR"}}}),
+                json!({"linux": {"netDevices": {"eth0": {"name": "eth7"}}}}),
                 Code::Unimplemented,
-                "LinuxSched",
+                "LinuxNetDevices",
             ),
             (json!({"linux": {"cgroupsPath": "/"}}), Code::InvalidArgument, "right below"),
         ] {

@@ -82,7 +82,6 @@ fn scheduling(asked: &Scheduler) -> Result<Scheduling> {
         runtime: asked.runtime().unwrap_or(0),
         deadline: asked.deadline().unwrap_or(0),
         period: asked.period().unwrap_or(0),
-        ..Scheduling::default()
     })
 }
 

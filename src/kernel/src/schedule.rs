@@ -39,12 +39,9 @@ pub fn set_io_priority(class: IoClass, priority: u8) -> Result<()> {
     Ok(())
 }
 
-/// How a process is scheduled: `struct sched_attr` of sched_setattr(2), in its first version (Linux 3.14), whose fields and
-/// flags these are.
+/// How a process is scheduled, in the numbers of sched_setattr(2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[repr(C)]
 pub struct Scheduling {
-    size: u32,
     /// `SCHED_OTHER` and so on (sched(7)).
     pub policy: u32,
     /// `SCHED_FLAG_RESET_ON_FORK` and so on.
@@ -66,7 +63,9 @@ pub struct Scheduling {
 /// # Errors
 /// The kernel refused: it does not know the policy, the values make no sense to it, or the process may not have them.
 pub fn set_scheduling(scheduling: &Scheduling) -> Result<()> {
-    let attributes = Scheduling { size: ATTRIBUTES_SIZE, ..*scheduling };
+    let Scheduling { policy, flags, nice, priority, runtime, deadline, period } = *scheduling;
+    let size = ATTRIBUTES_SIZE;
+    let attributes = Attributes { size, policy, flags, nice, priority, runtime, deadline, period };
     // SAFETY: the structure lives through the call and has the size that it says; process 0 is the caller.
     let answer = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     if answer < 0 {
@@ -75,8 +74,21 @@ pub fn set_scheduling(scheduling: &Scheduling) -> Result<()> {
     Ok(())
 }
 
+/// `struct sched_attr` in its first version (Linux 3.14).
+#[repr(C)]
+struct Attributes {
+    size: u32,
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime: u64,
+    deadline: u64,
+    period: u64,
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "it is 48")]
-const ATTRIBUTES_SIZE: u32 = size_of::<Scheduling>() as u32;
+const ATTRIBUTES_SIZE: u32 = size_of::<Attributes>() as u32;
 
 /// The highest number of a node.
 pub const LAST_NODE: u32 = 1023;
