@@ -17,8 +17,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long killed processes may take to leave.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long killed processes may take to leave: where much else runs, that is long, and giving up helps nobody.
+const PATIENCE: Duration = Duration::from_secs(20);
 const KILL: i32 = 9;
 /// Name of the engine's own record in the bundle.
 const STATE_FILE: &str = "state.json";
