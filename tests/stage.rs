@@ -7,7 +7,8 @@ use cringle_tests::request::{container, pod};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
 use rustix::process::{Pid, Signal, kill_process};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,7 +25,7 @@ async fn perish(stage: &mut Stage, testament: &Path) -> Result<()> {
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
     let shim: i32 = parent.context("a parent")?.trim().parse()?;
     let directory = stage.directory().display();
-    fs::write(testament, format!("{directory}\n{process}\n{}", stage.daemon.cgroup()))?;
+    write!(File::create(testament)?, "{directory}\n{process}\n{}", stage.daemon.cgroup())?;
     stage.daemon.kill()?;
     kill_process(Pid::from_raw(shim).context("a process id")?, Signal::KILL)?;
     kill_process(rustix::process::getpid(), Signal::KILL)?;

@@ -175,7 +175,10 @@ mod tests {
                 return 255;
             }
             // SAFETY: takes numbers only.
-            unsafe { libc::sched_getscheduler(0) * 10 + libc::getpriority(libc::PRIO_PROCESS, 0) }
+            let policy = unsafe { libc::sched_getscheduler(0) };
+            // SAFETY: likewise.
+            let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+            policy * 10 + nice
         });
         assert_eq!(found, 35);
         let unknown = Scheduling { policy: 99, ..Scheduling::default() };

@@ -70,7 +70,7 @@ enum Breach {
     Decode(#[source] prost::DecodeError),
     #[error("it sent a {0:?} where none belongs")]
     Misplaced(Kind),
-    #[error("more than {WAITING_CALLS} of its calls wait, or more than {} KiB of them", WAITING_UNITS * UNIT >> 10)]
+    #[error("more than {WAITING_CALLS} of its calls wait, or more than {} KiB of them", WAITING_UNITS * UNIT / 1024)]
     Flood,
 }
 
