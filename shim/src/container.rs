@@ -88,6 +88,8 @@ pub(crate) struct Wanted {
     pub rootfs: Vec<RootfsMount>,
     /// Its streams.
     pub names: Names,
+    /// The directory of the checkpoint that it is made of, if it is.
+    pub restore: Option<PathBuf>,
 }
 
 /// What the Task service tells of a process.
@@ -139,6 +141,7 @@ impl Shim {
         let path = if wanted.bundle.as_os_str().is_empty() { &self.bundle } else { &wanted.bundle };
         let mut bundle = Bundle::load(path, wanted.rootfs)?;
         bundle.id.clone_from(&wanted.id);
+        bundle.restore = wanted.restore;
         if reaper::is_wanted(&bundle.spec) {
             bundle.rootfs = vec![reaper::empty_root()];
         }

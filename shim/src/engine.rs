@@ -29,6 +29,7 @@ mod options;
 mod plan;
 mod priority;
 mod process;
+mod restore;
 mod rootfs;
 mod running;
 mod seccomp;
@@ -62,6 +63,8 @@ pub(crate) struct Bundle {
     pub spec: Spec,
     /// What makes the root filesystem; empty: `spec.root.path` as it is.
     pub rootfs: Vec<RootfsMount>,
+    /// The directory of a checkpoint that its processes are made of, if they are not begun.
+    pub restore: Option<PathBuf>,
 }
 
 /// One mount of the root filesystem, as the caller of the shim names it.
@@ -95,10 +98,19 @@ pub(crate) enum Stdio {
 #[derive(Debug)]
 pub(crate) struct Created {
     child: Child,
-    sync: End,
+    gate: Gate,
     cgroup: Cgroup,
     bounds: Arc<Bounds>,
     hooks: Option<Hooks>,
+}
+
+/// What an init waits at.
+#[derive(Debug)]
+enum Gate {
+    /// It hears on a socket that it may go.
+    Closed(End),
+    /// It was made of a checkpoint, with all that it had begun, and all of them are stopped.
+    Stopped,
 }
 
 /// A process of a container.
@@ -142,7 +154,7 @@ impl Bundle {
         match serde_json::from_slice(&text) {
             Ok(spec) => {
                 let id = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                Ok(Self { path: path.to_owned(), id, spec, rootfs })
+                Ok(Self { path: path.to_owned(), id, spec, rootfs, restore: None })
             }
             Err(source) => Err(EngineError::Parse { path: file, source }),
         }
@@ -174,7 +186,10 @@ impl Created {
     /// Why the program could not be executed, or a hook that failed; the process has ended then, and was reaped. The
     /// cgroups are for `delete`.
     pub(crate) fn start(self) -> Result<Running> {
-        create::start(&self.sync, &self.child)?;
+        match &self.gate {
+            Gate::Closed(sync) => create::start(sync, &self.child)?,
+            Gate::Stopped => restore::resume(&self.cgroup)?,
+        }
         let running = Running::new(self.child, self.cgroup, self.bounds);
         let Some(hooks) = self.hooks else { return Ok(running) };
         match hooks.run(Moment::Poststart, Some(running.pid()), hooks::end_at_start(), || Ok(())) {

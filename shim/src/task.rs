@@ -23,7 +23,7 @@ use cringle_proto_shim::task::{
     UpdateTaskRequest, WaitRequest, WaitResponse,
 };
 use oci_spec::runtime::Process;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use ttrpc::asynchronous::TtrpcContext;
 use ttrpc::{Code, get_status};
@@ -50,9 +50,6 @@ impl cringle_proto_shim::Task for Service {
         _: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> Result<CreateTaskResponse> {
-        if !request.checkpoint.is_empty() {
-            return Err(failed(Code::UNIMPLEMENTED, "checkpoints are not supported"));
-        }
         let rootfs = request.rootfs.into_iter().map(|mount| RootfsMount {
             kind: mount.type_,
             source: mount.source,
@@ -68,6 +65,7 @@ impl cringle_proto_shim::Task for Service {
                 error: request.stderr,
                 terminal: Terminal::from(request.terminal),
             },
+            restore: Some(PathBuf::from(request.checkpoint)).filter(|path| path != Path::new("")),
         };
         let pid = self.shim.create(wanted).map_err(status)?;
         Ok(CreateTaskResponse { pid: pid_number(pid), ..Default::default() })

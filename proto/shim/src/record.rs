@@ -1,6 +1,7 @@
 //! Files that a shim leaves in the bundle. Each is replaced atomically, never changed in place.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// Name of the exit record in the bundle.
 pub const EXIT_FILE: &str = "exit.json";
@@ -20,6 +21,27 @@ pub struct ExitRecord {
     pub at_nanoseconds: u64,
     /// Process id it had; absent if there never was one.
     pub pid: Option<i32>,
+}
+
+/// Name of the file in a directory that a container is restored from.
+pub const RESTORE_FILE: &str = "restore.json";
+/// In that directory, where CRIU's images are.
+pub const RESTORE_IMAGES: &str = "checkpoint";
+/// In that directory, where CRIU writes.
+pub const RESTORE_WORK: &str = "work";
+
+/// How a container is made of its checkpoint: what Task `Create` has no words for but the directory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreRecord {
+    /// [`VERSION`].
+    pub version: u32,
+    /// CRIU's program.
+    pub program: PathBuf,
+    /// Its search path.
+    pub path: String,
+    /// What the images call the first three descriptors of the first process that lead to the outside; empty: they lead
+    /// nowhere or to the container's own.
+    pub streams: [String; 3],
 }
 
 /// How a process ended.

@@ -45,7 +45,10 @@ pub(super) struct Given {
 
 /// The life of a container's init. The answer is its exit code, if it does not become its program.
 pub(super) fn init(plan: &Plan, given: Given) -> i32 {
-    let prepared = prepare(plan, &given);
+    let prepared = prepare(plan, &given).and_then(|(root, terminal)| {
+        rootfs::enter(&plan.root, &root)?;
+        Ok(terminal)
+    });
     let Given { sync, joined, owner, stdio, gate, .. } = given;
     let prepared = prepared.and_then(|terminal| {
         let master = plan.process.take_streams(stdio, terminal, owner)?;
@@ -82,7 +85,10 @@ pub(super) fn init(plan: &Plan, given: Given) -> i32 {
 
 /// All this is done as the host's root, also for a container with a user namespace: only its root may mount and make devices
 /// everywhere. What is made belongs to the container's root from the first moment.
-fn prepare(plan: &Plan, given: &Given) -> Result<Option<Terminal>> {
+///
+/// # Errors
+/// The call that failed.
+pub(super) fn prepare(plan: &Plan, given: &Given) -> Result<(Root, Option<Terminal>)> {
     let Given { sync, tasks, cgroups, joined, maps, stdio, .. } = given;
     credential::set_umask(0);
     cgroup::enter(tasks).attempting(|| "enter the container's cgroup".to_owned())?;
@@ -123,8 +129,7 @@ fn prepare(plan: &Plan, given: &Given) -> Result<Option<Terminal>> {
     devices::protect(&root, &plan.read_only)?;
     devices::hide(&root, &plan.masked)?;
     run_hooks(plan, sync)?;
-    rootfs::enter(&plan.root, &root)?;
-    Ok(terminal)
+    Ok((root, terminal))
 }
 
 /// The hooks of the creation. The host's files are still there, and the container's root can still be written.

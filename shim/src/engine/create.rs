@@ -10,6 +10,7 @@ use std::time::Duration;
 use cringle_kernel::cgroup::{Cgroup, CgroupPaths, Layout, Version};
 use cringle_kernel::clone::{Birth, Born};
 use cringle_kernel::error::SystemError;
+use cringle_kernel::namespace::Namespaces;
 use cringle_kernel::process::{self, Exit};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
@@ -21,9 +22,10 @@ use super::hooks::{self, Moment};
 use super::idmaps::IdMaps;
 use super::namespaces;
 use super::plan::Plan;
+use super::restore::Restore;
 use super::state::{Identity, State};
 use super::sync::{self, End, Heard};
-use super::{Bundle, Child, Created, Stdio};
+use super::{Bundle, Child, Created, Gate, Stdio};
 
 /// The hooks that are run here for a child that waits for them.
 pub(super) const OUTSIDE: [Moment; 2] = [Moment::Prestart, Moment::CreateRuntime];
@@ -39,6 +41,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Whatever failed. Nothing of it is left then.
 pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Result<Created> {
     let plan = Plan::new(bundle)?;
+    let restore =
+        bundle.restore.as_ref().map(|from| Restore::new(from, &plan, &stdio)).transpose()?;
     let joined = plan.namespaces.open()?;
     let own =
         plan.namespaces.users.as_ref().map(|users| &users.mappings).zip(joined.users.as_ref());
@@ -50,7 +54,8 @@ pub(super) fn create(bundle: &Bundle, stdio: Stdio, gate: Option<OwnedFd>) -> Re
     state.write(&bundle.path)?;
     let made = Cgroup::create(paths).map_err(cgroup("make the container's cgroup"));
     let prepared = made.and_then(|cgroup| {
-        let clone = Clone { plan: &plan, joined, maps, cgroup, stdio, gate };
+        let restore = restore.as_ref();
+        let clone = Clone { plan: &plan, joined, maps, cgroup, stdio, gate, restore };
         clone.perform(|pid| {
             state.init = Identity::of(pid);
             state.later_hooks = plan.hooks.only(&[Moment::Poststart, Moment::Poststop]);
@@ -72,16 +77,19 @@ struct Clone<'a> {
     cgroup: Cgroup,
     stdio: Stdio,
     gate: Option<OwnedFd>,
+    restore: Option<&'a Restore>,
 }
 
 impl Clone<'_> {
-    fn perform(mut self, note: impl FnOnce(i32) -> Result<()>) -> Result<Created> {
+    fn perform(mut self, mut note: impl FnMut(i32) -> Result<()>) -> Result<Created> {
         self.cgroup.apply(&self.plan.limits).map_err(cgroup("limit the container"))?;
         let directory =
             self.cgroup.v2_directory().map_err(cgroup("open the container's cgroup"))?;
         let tasks = self.cgroup.tasks_files().map_err(cgroup("open the container's cgroup"))?;
         let (ours, theirs) = sync::pair()?;
-        let pid_namespace = self.joined.pid.take();
+        // Who restores makes the processes in their PID namespace, and stays out of it.
+        let pid_namespace = if self.restore.is_none() { self.joined.pid.take() } else { None };
+        let restore = self.restore;
         let given = Given {
             sync: theirs,
             tasks,
@@ -92,7 +100,10 @@ impl Clone<'_> {
             stdio: self.stdio,
             gate: self.gate,
         };
-        let namespaces = self.plan.namespaces.born();
+        let namespaces = match restore {
+            None => self.plan.namespaces.born(),
+            Some(_) => self.plan.namespaces.born().without(Namespaces::PID),
+        };
         let birth = Birth { namespaces, cgroup: directory.as_ref().map(|open| open.as_fd()) };
         let mut ours = Some(ours);
         let plan = self.plan;
@@ -100,16 +111,30 @@ impl Clone<'_> {
             namespaces::child_in(pid_namespace.as_ref().map(|open| open.as_fd()), &birth, || {
                 // The child's copy of our end: with it open, it would not hear us die.
                 drop(ours.take());
-                child::init(plan, given)
+                match restore {
+                    None => child::init(plan, given),
+                    Some(restore) => restore.life(plan, &given),
+                }
             })?;
         let Some(sync) = ours else { return Err(EngineError::Phase("in its own child")) };
         let master = note(born.pid).and_then(|()| await_ready(&sync, &born, plan));
-        match master {
-            Ok(master) => {
-                let child = Child { pid: born.pid, pidfd: born.pidfd, master };
+        let made = master.and_then(|master| match restore {
+            None => Ok((None, master)),
+            Some(restore) => {
+                let init = restore.carry_out(plan, (&sync, &born), &self.cgroup)?;
+                note(init.pid).map(|()| (Some(init), None))
+            }
+        });
+        match made {
+            Ok((init, master)) => {
+                let (gate, Born { pid, pidfd }) = match init {
+                    None => (Gate::Closed(sync), born),
+                    Some(init) => (Gate::Stopped, init),
+                };
+                let child = Child { pid, pidfd, master };
                 let bounds = Arc::clone(&plan.bounds);
                 let hooks = plan.hooks.only(&[Moment::Poststart]);
-                Ok(Created { child, sync, cgroup: self.cgroup, bounds, hooks })
+                Ok(Created { child, gate, cgroup: self.cgroup, bounds, hooks })
             }
             Err(error) => {
                 end(&born.pidfd)?;
@@ -182,7 +207,8 @@ pub(super) fn end(pidfd: impl std::os::fd::AsFd) -> Result<()> {
     }
 }
 
-fn how(exit: Option<Exit>) -> String {
+/// How a process ended, as the end of a sentence.
+pub(super) fn how(exit: Option<Exit>) -> String {
     match exit {
         Some(Exit::Code(code)) => format!("with code {code}"),
         Some(Exit::Signal(signal)) => format!("by signal {signal}"),

@@ -81,6 +81,9 @@ pub(crate) enum EngineError {
     /// A hook failed: which one, how, and what it said last.
     #[error("{0}")]
     Hook(String),
+    /// The processes of a checkpoint could not be restored, or are not what they may be.
+    #[error("failed to restore the container's processes: {0}")]
+    Restore(String),
     /// The process died before it could say why.
     #[error("failed to prepare the container: its process ended early, {0}")]
     Died(String),
@@ -121,6 +124,7 @@ impl EngineError {
             | Self::Cgroup { .. }
             | Self::Seccomp(_)
             | Self::Hook(_)
+            | Self::Restore(_)
             | Self::Died(_)
             | Self::Phase(_) => None,
         }

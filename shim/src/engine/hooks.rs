@@ -259,7 +259,13 @@ mod tests {
     fn planned(hooks: &str) -> Result<Hooks> {
         let json = format!(r#"{{"ociVersion":"1.2.1","annotations":{{"a":"b"}},"hooks":{hooks}}}"#);
         let spec = serde_json::from_str(&json).unwrap();
-        plan(&Bundle { path: "/b/one".into(), id: "one".into(), spec, rootfs: Vec::new() })
+        plan(&Bundle {
+            path: "/b/one".into(),
+            id: "one".into(),
+            spec,
+            rootfs: Vec::new(),
+            restore: None,
+        })
     }
 
     #[test]

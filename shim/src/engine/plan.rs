@@ -202,7 +202,7 @@ mod tests {
         );
         let spec = serde_json::from_str(&json).unwrap();
         let (path, id) = ("/bundles/one".into(), "one".to_owned());
-        Plan::new(&Bundle { path, id, spec, rootfs: Vec::new() })
+        Plan::new(&Bundle { path, id, spec, rootfs: Vec::new(), restore: None })
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! A process of a container: everything about it decided, and the straight line from a prepared child to `execve`.
 
+mod allowed;
+
 use std::ffi::{CString, OsStr};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -281,9 +283,7 @@ impl ProcessPlan {
     /// # Errors
     /// The kernel refused.
     pub(super) fn change_identity(&self) -> Result<()> {
-        process::join_session_keyring()
-            .or_else(ignore_quota)
-            .attempting(|| "make a session keyring".to_owned())?;
+        join_keyring()?;
         for &(resource, pair) in &self.limits {
             rlimit::set(resource, pair)
                 .map(drop)
@@ -364,6 +364,16 @@ fn set_oom_score(score: i32) -> Result<()> {
     }
 }
 
+/// Child-side: takes a session keyring of its own.
+///
+/// # Errors
+/// The kernel refused.
+pub(super) fn join_keyring() -> Result<()> {
+    process::join_session_keyring()
+        .or_else(ignore_quota)
+        .attempting(|| "make a session keyring".to_owned())
+}
+
 /// A user whose key quota is used up gets no keyring of its own; one of the same user is then shared, as on any login.
 fn ignore_quota(error: SystemError) -> std::result::Result<(), SystemError> {
     match error.errno().map(Errno::from_raw_os_error) {
@@ -387,7 +397,7 @@ fn check_directory(path: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn parse(json: &str) -> Result<ProcessPlan> {
+    pub(super) fn parse(json: &str) -> Result<ProcessPlan> {
         let bounds =
             Arc::new(Bounds { filter: None, personality: None, users: None, memory: None });
         plan(&serde_json::from_str(json).unwrap(), &bounds)

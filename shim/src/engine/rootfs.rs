@@ -21,7 +21,7 @@ pub(super) struct RootPlan {
     /// Which ids it shows: a bind mount itself, an overlay in its lower layers.
     pub mappings: Option<Mappings>,
     /// A directory of the host to stand on, seen by this container's mount namespace only.
-    stand: PathBuf,
+    pub stand: PathBuf,
     /// What the container may do with it.
     pub access: Access,
     /// The propagation of the root mount in the end.
@@ -217,10 +217,7 @@ pub(super) fn make_working_directory(root: &Root, path: &Path) -> Result<()> {
 /// The call that failed.
 pub(super) fn enter(plan: &RootPlan, root: &Root) -> Result<()> {
     let attempt = || "enter the root filesystem".to_owned();
-    if plan.access == Access::Read {
-        let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
-        mount::change(root.as_fd(), &change, Depth::One).attempting(attempt)?;
-    }
+    close(plan, root)?;
     mount::pivot(root.as_fd()).attempting(attempt)?;
     match plan.propagation {
         // A mount that is shared can't be pivoted to, so this comes last.
@@ -229,6 +226,19 @@ pub(super) fn enter(plan: &RootPlan, root: &Root) -> Result<()> {
         }
         Some((Propagation::Slave | Propagation::Private, _)) | None => Ok(()),
     }
+}
+
+/// Child-side: makes the root read-only if it is to be, once everything is mounted in it.
+///
+/// # Errors
+/// The call that failed.
+pub(super) fn close(plan: &RootPlan, root: &Root) -> Result<()> {
+    if plan.access == Access::Write {
+        return Ok(());
+    }
+    let change = Change { set: Attributes::READ_ONLY, ..Change::default() };
+    mount::change(root.as_fd(), &change, Depth::One)
+        .attempting(|| "make the root filesystem read-only".to_owned())
 }
 
 #[cfg(test)]

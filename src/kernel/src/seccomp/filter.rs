@@ -115,9 +115,13 @@ impl Filter {
     /// program can do.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(12 + self.program.len() * Self::SIZE);
-        bytes.extend(Self::MARK);
-        bytes.extend(self.flags.to_le_bytes());
+        [&Self::MARK[..], &self.flags.to_le_bytes(), &self.code()].concat()
+    }
+
+    /// The instructions alone, as the kernel has and tells them on this kind of machine (`struct sock_filter`).
+    #[must_use]
+    pub fn code(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(self.program.len() * Self::SIZE);
         for instruction in &self.program {
             bytes.extend(instruction.code.to_le_bytes());
             bytes.extend([instruction.if_true, instruction.if_false]);
