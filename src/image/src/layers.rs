@@ -189,7 +189,7 @@ impl From<FailureKind> for PullErrorKind {
     }
 }
 
-async fn patiently<T>(
+pub(crate) async fn patiently<T>(
     work: impl Future<Output = Result<T, WorkerError>>,
 ) -> Result<T, WorkerError> {
     timeout(WORKER_PATIENCE, work).await.unwrap_or_else(|_elapsed| {

@@ -36,7 +36,7 @@ pub use config::ConfigError;
 pub use error::{OpenError, PullError, PullErrorKind, PullFailure};
 pub use images::{Images, PullRequest, Usage};
 pub use manifest::ManifestError;
-pub use overlay::{Ground, SnapshotUsage, Snapshots};
+pub use overlay::{FillError, Ground, SnapshotUsage, Snapshots};
 pub use settings::ImageSettings;
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 //! The note is what keeps those layers: it is written with the snapshot and goes with it, so an image can be removed while
 //! containers use it, and nobody has to tell us after a restart who needs what.
 
+mod fill;
 mod usage;
+
+pub use fill::FillError;
 
 use crate::layout::{self, Layout};
 use crate::open::make_public_directory;

@@ -47,6 +47,13 @@ pub(crate) struct Marks {
     pub(crate) links: Vec<LowerLink>,
 }
 
+impl Marks {
+    /// Whether nothing is.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.opaque.is_empty() && self.implied.is_empty() && self.links.is_empty()
+    }
+}
+
 /// A file of a lower layer that is to have more names in this one. A socket, which no layer can have, keeps the place of each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LowerLink {
