@@ -28,6 +28,9 @@ pub struct ContainerRecord {
     pub pod: PodId,
     /// What the client asked for.
     pub spec: ContainerSpec,
+    /// What its processes are made of.
+    #[serde(default)]
+    pub origin: Origin,
     /// Its image.
     pub image: Digest,
     /// The image with its digest, as clients are shown it.
@@ -51,6 +54,16 @@ pub struct ContainerRecord {
     pub boot: String,
     /// Its phase.
     pub phase: ContainerPhase,
+}
+
+/// What the processes of a container are made of when it is started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Origin {
+    /// A program of its image is executed.
+    #[default]
+    Image,
+    /// They are those of a checkpoint.
+    Checkpoint,
 }
 
 /// The phases of a container, with what exists in each.

@@ -14,6 +14,7 @@
 //! - [`changes`]: what a container wrote to its root; [`documents`]: what the archive says of it.
 //! - [`capture`]: all of that, of one container; [`archive`]: the file, in the layout that other runtimes and their tools read.
 //! - [`places`]: where clients may have it; [`pod_options`]: whose the archives of a pod are.
+//! - [`wanted`]: a pod to be made of one; [`intake`]: what is taken of an archive for it.
 //! - [`work`]: the directory, its note, and what a start does with the notes it finds.
 
 pub(crate) mod archive;
@@ -21,16 +22,19 @@ mod capture;
 pub(crate) mod changes;
 pub(crate) mod criu;
 pub(crate) mod documents;
+pub(crate) mod intake;
 pub(crate) mod outside;
 pub(crate) mod places;
 pub(crate) mod pod_options;
+pub mod wanted;
 pub(crate) mod work;
 
 pub use criu::{Criu, Finding};
 
+use cringle_image::FillError;
 use cringle_kernel::cgroup::CgroupError;
 use cringle_kernel::error::SystemError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What may be done with checkpoints.
@@ -40,7 +44,7 @@ pub enum CheckpointLevel {
     None,
     /// They can be made.
     CheckpointOnly,
-    /// They can be made, and containers made of them. No container is made of one yet.
+    /// They can be made, and pods of containers made of them.
     CheckpointRestore,
 }
 
@@ -61,6 +65,31 @@ pub enum CheckpointError {
     /// They are off. Code Unimplemented.
     #[error("checkpoints are off in the configuration (checkpoint.level)")]
     Off,
+    /// They are made, but nothing is made of them. Code Unimplemented.
+    #[error(
+        "pods are made of checkpoints only if the configuration says so: checkpoint.level = \"checkpoint_restore\""
+    )]
+    NoRestore,
+    /// An archive is none that a container can be made of. Code InvalidArgument.
+    #[error("checkpoint \"{}\" cannot be used: {problem}", path.display())]
+    Unfitting {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// What the container wrote could not be put into its writable layer. Code by the reason.
+    #[error("failed to unpack what the container of \"{}\" wrote", path.display())]
+    Fill {
+        /// The archive.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: FillError,
+    },
+    /// The checkpoint of a container was not taken in whole, as the daemon died meanwhile. Code Internal.
+    #[error("the checkpoint that it is made of is not there")]
+    Incomplete,
     /// There is no CRIU, or none that works here. Code Unimplemented.
     #[error("checkpoints need CRIU 4.1 or later: {0}")]
     Unfit(String),
@@ -106,6 +135,11 @@ pub enum CheckpointError {
 }
 
 impl CheckpointError {
+    /// An archive that no container can be made of.
+    pub(crate) fn unfit(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Unfitting { path: path.to_owned(), problem: problem.into() }
+    }
+
     /// A failure with a file.
     pub(crate) fn file(
         action: &'static str,

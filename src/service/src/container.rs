@@ -18,6 +18,7 @@ mod image_volumes;
 mod launch;
 mod lay_out;
 mod places;
+mod restore;
 pub(crate) mod stillness;
 
 use crate::ServiceError;

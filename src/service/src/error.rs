@@ -267,6 +267,15 @@ pub enum ServiceError {
         #[source]
         source: CheckpointError,
     },
+    /// A container could not be made of its checkpoint.
+    #[error("failed to restore container \"{name}\"")]
+    Restore {
+        /// The container's name.
+        name: String,
+        /// Why.
+        #[source]
+        source: CheckpointError,
+    },
     /// The operation that this request joined failed.
     #[error(transparent)]
     Joined(Arc<ServiceError>),

@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod forward;
 pub mod list;
 pub mod remove;
+pub mod restore;
 pub mod run;
 pub mod stop;
 pub mod update;

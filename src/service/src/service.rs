@@ -1,6 +1,7 @@
 //! What the use cases share, put together once.
 
 use crate::checkpoint::Criu;
+use crate::checkpoint::wanted::{PodRestore, RestoredPod};
 use crate::claims::Claims;
 use crate::clock::Clock;
 use crate::container::Container;
@@ -55,6 +56,8 @@ pub struct Service {
     pub(crate) pulls: PullCounter,
     pub(crate) pod_claims: Arc<Claims<PodMetadata, PodSpec, PodId>>,
     pub(crate) container_claims: Arc<Claims<ContainerName, ContainerSpec, ContainerId>>,
+    /// Pods that are being made of checkpoints.
+    pub(crate) restore_claims: Arc<Claims<PodMetadata, PodRestore, RestoredPod>>,
     /// Containers that are being started.
     pub(crate) start_claims: Arc<Claims<ContainerId, (), ()>>,
 }
@@ -118,6 +121,7 @@ impl Service {
             pulls: PullCounter::default(),
             pod_claims: Arc::default(),
             container_claims: Arc::default(),
+            restore_claims: Arc::default(),
             start_claims: Arc::default(),
         }))
     }

@@ -22,8 +22,10 @@ impl Service {
         self.sweep_bundles(&containers).await?;
         self.sweep_pods(&pods).await?;
         self.sweep_pins(&pods)?;
-        for name in strangers(&self.layout.volumes(), &containers)? {
-            tell(crate::teardown::remove_tree(&self.layout.volumes().join(name)));
+        for directory in [self.layout.volumes(), self.layout.restores()] {
+            for name in strangers(&directory, &containers)? {
+                tell(crate::teardown::remove_tree(&directory.join(name)));
+            }
         }
         self.sweep_snapshots();
         self.sweep_cgroups();

@@ -8,6 +8,7 @@
 //!   images/                  records, layers, ingests, writable layers (the image crate's own)
 //!   volumes/<id>/            what backs the image's VOLUMEs of a container
 //!   checkpoints/<id>/        a checkpoint that is being made of a container or a pod
+//!   restores/<id>/           what a container is made of that comes of a checkpoint, until it is started
 //!   quarantine/              records that could not be read
 //! <state>/                   emptied by a reboot
 //!   lock
@@ -49,6 +50,7 @@ impl Layout {
             self.container_records(),
             self.volumes(),
             self.checkpoints(),
+            self.restores(),
             self.state.clone(),
             self.pod_directories(),
             self.journals(),
@@ -131,6 +133,18 @@ impl Layout {
     #[must_use]
     pub fn checkpoint(&self, id: &str) -> PathBuf {
         self.checkpoints().join(id)
+    }
+
+    /// Directory of the checkpoints that containers are made of.
+    #[must_use]
+    pub fn restores(&self) -> PathBuf {
+        self.root.join("restores")
+    }
+
+    /// The checkpoint that a container is made of.
+    #[must_use]
+    pub fn restore(&self, container: &ContainerId) -> PathBuf {
+        self.restores().join(container.as_str())
     }
 
     /// Records that could not be read.

@@ -190,12 +190,12 @@ section! {
 }
 
 section! {
-    /// Checkpoints of running containers, made by CRIU.
+    /// Checkpoints of running containers, made by CRIU, and pods made of them.
     CheckpointKeys = "checkpoint" {
         /// CRIU's program, version 4.1 or later; empty: "criu" is looked up in the system's directories when it is needed.
         criu: OptionalPath = r#""""#,
-        /// "none", "checkpoint_only" or "checkpoint_restore". Pods cannot be made of checkpoints yet, so that the last is as
-        /// the second.
+        /// "none", "checkpoint_only" or "checkpoint_restore": whether they are made, and whether pods are made of them as well.
+        /// Who may name a checkpoint for that should be trusted with its content.
         level: CheckpointLevel = r#""checkpoint_only""#,
         /// How long one may take whose request does not say.
         timeout: Interval = r#""2m""#,

@@ -1,10 +1,12 @@
 //! Checkpoints of containers and pods.
 
+use super::convert;
 use super::instrument::client_deadline;
 use super::status::{failed, refused};
 use cringle_domain::refusal::Refusal;
 use cringle_proto_cri::v1;
 use cringle_service::Service;
+use cringle_service::checkpoint::wanted::PodRestore;
 use cringle_service::pod::checkpoint::PodCheckpoint;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -64,16 +66,51 @@ impl CheckpointRpc {
             output: request.output_path,
             containers: request.container_ids,
             // They are to go on before the client stops waiting.
-            timeout: deadline - (deadline / 10).min(Duration::from_secs(5)),
+            timeout: before(deadline),
         };
         self.service.checkpoint_pod(wanted).await.map_err(|error| failed(&error))?;
         Ok(Response::new(v1::CheckpointPodResponse {}))
     }
 
     /// RestorePod.
-    pub(super) fn restore() -> Status {
-        refused(&Refusal::Unsupported("making a pod of a checkpoint".to_owned()))
+    pub(super) async fn restore(
+        &self,
+        request: Request<v1::RestorePodRequest>,
+    ) -> Answer<v1::RestorePodResponse> {
+        let deadline = client_deadline(&request.metadata().clone().into_headers());
+        let request = request.into_inner();
+        self.service.require_restores().map_err(|error| failed(&error))?;
+        refuse_options(&request.options)?;
+        let sandbox = v1::RunPodSandboxRequest {
+            config: request.config.clone(),
+            runtime_handler: request.runtime_handler,
+        };
+        let pod = convert::pod_spec(sandbox).map_err(|refusal| refused(&refusal))?;
+        let config = request.config.as_ref();
+        let containers = request.container_configs.into_iter();
+        let containers = containers.map(|one| convert::container_spec_in(one, config));
+        let containers = containers.collect::<Result<Vec<_>, Refusal>>();
+        let wanted = PodRestore {
+            checkpoint: request.checkpoint_path,
+            pod,
+            containers: containers.map_err(|refusal| refused(&refusal))?,
+        };
+        let restored = self.service.restore_pod(wanted, deadline.map(before)).await;
+        let restored = restored.map_err(|error| failed(&error))?;
+        Span::current().record("pod", restored.pod.as_str());
+        let containers = restored.containers.into_iter();
+        Ok(Response::new(v1::RestorePodResponse {
+            pod_sandbox_id: restored.pod.to_string(),
+            restored_containers: containers
+                .map(|(name, id)| v1::RestoredContainer { name, container_id: id.to_string() })
+                .collect(),
+        }))
     }
+}
+
+/// A while before a deadline: what was begun is to be undone by then.
+fn before(deadline: Duration) -> Duration {
+    deadline - (deadline / 10).min(Duration::from_secs(5))
 }
 
 /// There are no options.

@@ -17,7 +17,9 @@ mod signal;
 mod stats;
 mod streaming;
 
-pub(super) use container::{container_filter, container_item, container_spec, container_status};
+pub(super) use container::{
+    container_filter, container_item, container_spec, container_spec_in, container_status,
+};
 pub(super) use fields::seconds;
 pub(super) use image::{credentials, image_filter, image_item, image_text, pulled_image};
 pub(super) use metrics::{metric_descriptor, pod_metrics};

@@ -439,9 +439,9 @@ impl v1::runtime_service_server::RuntimeService for RuntimeRpc {
 
     async fn restore_pod(
         &self,
-        _: Request<v1::RestorePodRequest>,
+        request: Request<v1::RestorePodRequest>,
     ) -> Answer<v1::RestorePodResponse> {
-        Err(CheckpointRpc::restore())
+        self.checkpoint.restore(request).await
     }
 
     async fn list_metric_descriptors(

@@ -8,6 +8,7 @@ mod image;
 
 use cringle_cdi::ApplyError;
 use cringle_domain::refusal::Refusal;
+use cringle_image::FillError;
 use cringle_network::GenerateError;
 use cringle_nri::HookError;
 use cringle_proto_shim::control::FailureKind;
@@ -113,7 +114,8 @@ fn code(error: &ServiceError) -> Code {
         ServiceError::Exec { source, .. } => exec_code(source),
         ServiceError::NoCheckpoints(source)
         | ServiceError::Checkpoint { source, .. }
-        | ServiceError::PodCheckpoint { source, .. } => checkpoint_code(source),
+        | ServiceError::PodCheckpoint { source, .. }
+        | ServiceError::Restore { source, .. } => checkpoint_code(source),
         ServiceError::Joined(error) => code(error),
         ServiceError::Adjustment { source, .. } => code(source),
         ServiceError::Record { .. }
@@ -172,6 +174,7 @@ fn supervisor_code(error: &SupervisorError) -> Code {
         SupervisorError::Refused { kind, .. } => failure_code(*kind),
         SupervisorError::Silent { .. } => Code::Unavailable,
         SupervisorError::Abandoned => Code::FailedPrecondition,
+        SupervisorError::Restore(source) => checkpoint_code(source),
         SupervisorError::LoadProgram { .. }
         | SupervisorError::Bundle { .. }
         | SupervisorError::Socket(_)
@@ -189,13 +192,23 @@ fn supervisor_code(error: &SupervisorError) -> Code {
 
 fn checkpoint_code(error: &CheckpointError) -> Code {
     match error {
-        CheckpointError::Off | CheckpointError::Unfit(_) => Code::Unimplemented,
+        CheckpointError::Off | CheckpointError::NoRestore | CheckpointError::Unfit(_) => {
+            Code::Unimplemented
+        }
+        CheckpointError::Unfitting { .. }
+        | CheckpointError::Fill { source: FillError::Unfit(_), .. } => Code::InvalidArgument,
+        CheckpointError::Fill { source: FillError::TooLarge(_), .. } => Code::ResourceExhausted,
         CheckpointError::Late(_) => Code::DeadlineExceeded,
         CheckpointError::Criu { .. }
         | CheckpointError::Changes { .. }
         | CheckpointError::Cgroup(_)
         | CheckpointError::Kernel(_)
         | CheckpointError::File { .. }
+        | CheckpointError::Fill {
+            source: FillError::Read { .. } | FillError::Worker(_) | FillError::Failed(_),
+            ..
+        }
+        | CheckpointError::Incomplete
         | CheckpointError::Panicked(_) => Code::Internal,
     }
 }

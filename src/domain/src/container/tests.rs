@@ -44,6 +44,7 @@ fn container(phase: ContainerPhase) -> ContainerRecord {
         id: ContainerId::from_bytes([2; 32]),
         pod: PodId::from_bytes([1; 32]),
         spec: spec(),
+        origin: Origin::Image,
         image: digest,
         image_reference: String::new(),
         image_volumes: Vec::new(),

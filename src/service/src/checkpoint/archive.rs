@@ -44,6 +44,11 @@ impl Limit {
         Self { end: now.checked_add(whole).unwrap_or_else(|| now + YEAR), whole }
     }
 
+    /// That it was not enough.
+    pub(crate) fn late(self) -> CheckpointError {
+        CheckpointError::Late(self.whole)
+    }
+
     /// What is left of it.
     ///
     /// # Errors

@@ -4,14 +4,14 @@ use super::archive::{self, Limit};
 use super::changes::Root;
 use super::criu::Dump;
 use super::documents::Subject;
-use super::outside::{Outside, Processes};
+use super::outside::{Outside, Processes, STREAM_NAMES};
 use super::work::Frozen;
 use super::{CheckpointError, Criu};
 use crate::container::{Container, require_running};
 use crate::{Service, ServiceError, bundle};
 use cringle_domain::container::ContainerRecord;
 use cringle_domain::namespaces::ContainerPid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -92,7 +92,9 @@ impl Service {
         (place, outside, document): (&Path, &Outside, Value),
     ) -> Result<(), CheckpointError> {
         let streams = Value::from(outside.streams.clone());
-        put(&place.join(archive::IMAGES).join(archive::STREAMS), &streams)?;
+        let images = place.join(archive::IMAGES);
+        put(&images.join(archive::STREAMS), &streams)?;
+        put(&images.join(STREAM_NAMES), &json!({"streams": outside.stream_names}))?;
         let Ok(pod) = self.pods.find(record.pod.as_str()) else { return Ok(()) };
         let subject = Subject { container: record, pod: &pod.record(), at: self.clock.now() };
         put(&place.join(archive::CONFIG), &subject.config())?;

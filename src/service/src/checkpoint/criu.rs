@@ -90,6 +90,11 @@ impl Criu {
         &self.program
     }
 
+    /// Where it finds the programs that it needs.
+    pub(crate) fn search_path() -> &'static str {
+        PATH
+    }
+
     /// Its version, as it tells it.
     #[must_use]
     pub fn version(&self) -> &str {
@@ -291,6 +296,7 @@ mod tests {
             mounts: vec!["/etc/hosts".into()],
             files: vec![OutsideFile { mount: 58, inode: 18 }],
             streams: Vec::new(),
+            stream_names: Vec::new(),
         };
         let dump = Dump {
             tree: 42,

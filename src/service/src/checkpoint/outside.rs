@@ -10,6 +10,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+/// The document in which an archive has what CRIU calls the first three descriptors of the first process.
+pub(crate) const STREAM_NAMES: &str = "inherited.json";
 /// Where the terminal of a container is mounted.
 const CONSOLE: &str = "/dev/console";
 
@@ -26,6 +28,8 @@ pub(crate) struct Outside {
     pub(crate) files: Vec<OutsideFile>,
     /// Where the first three descriptors of the first process lead, in the kernel's words.
     pub(crate) streams: Vec<String>,
+    /// The same as CRIU names them, if they lead outside.
+    pub(crate) stream_names: Vec<String>,
 }
 
 /// An open file of somebody else's mount; displayed as CRIU names it.
@@ -88,6 +92,7 @@ impl Outside {
             mounts: from_host(&mounts, given),
             files,
             streams: streams(first),
+            stream_names: (0..3).map(|number| stream_name(first, number, &known)).collect(),
         })
     }
 }
@@ -155,6 +160,17 @@ fn streams(pid: i32) -> Vec<String> {
         target.map(|target| target.to_string_lossy().into_owned()).unwrap_or_default()
     };
     (0..3).map(target).collect()
+}
+
+/// What CRIU calls a descriptor that leads outside; empty if it does not. A terminal's other end is nobody's.
+fn stream_name(pid: i32, number: i32, known: &HashSet<u64>) -> String {
+    let target = std::fs::read_link(format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
+    if target.as_os_str().as_bytes().starts_with(b"pipe:[") {
+        return target.to_string_lossy().into_owned();
+    }
+    let file = file_of(&format!("/proc/{pid}/fdinfo/{number}"));
+    let outside = file.filter(|file| target.is_absolute() && !known.contains(&file.mount));
+    outside.map(|file| file.to_string()).unwrap_or_default()
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -28,18 +28,29 @@ pub(crate) fn file_place(text: &str) -> Result<PathBuf, Refusal> {
 /// # Errors
 /// Invalid: it is none.
 pub(crate) fn empty_directory(text: &str) -> Result<PathBuf, Refusal> {
-    let refuse = |problem: &str| Refusal::invalid("output_path", format!("\"{text}\" {problem}"));
-    let path = PathBuf::from(text);
-    let resolved = path.canonicalize().ok().filter(|_| path.is_absolute());
-    // A trailing slash is no other directory.
-    if resolved.as_ref() != Some(&path.components().collect::<PathBuf>()) {
-        return Err(refuse("is not an absolute path of a directory, without links"));
-    }
+    const FIELD: &str = "output_path";
+    let refuse = |problem: &str| Refusal::invalid(FIELD, format!("\"{text}\" {problem}"));
+    let path = existing_directory(FIELD, text)?;
     match path.read_dir().map(|mut entries| entries.next().is_none()) {
         Ok(true) => Ok(path),
         Ok(false) => Err(refuse("is not empty")),
         Err(error) => Err(refuse(&format!("cannot be listed: {error}"))),
     }
+}
+
+/// An absolute path, of no link, to a directory.
+///
+/// # Errors
+/// Invalid: it is none.
+pub(crate) fn existing_directory(field: &str, text: &str) -> Result<PathBuf, Refusal> {
+    let path = PathBuf::from(text);
+    let resolved = path.canonicalize().ok().filter(|found| path.is_absolute() && found.is_dir());
+    // A trailing slash is no other directory.
+    if resolved.as_ref() != Some(&path.components().collect::<PathBuf>()) {
+        let problem = format!("\"{text}\" is not an absolute path of a directory, without links");
+        return Err(Refusal::invalid(field, problem));
+    }
+    Ok(path)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::bundle::Draft;
 use crate::metrics::Stage;
 use crate::pod::Pod;
 use crate::{Service, ServiceError};
-use cringle_domain::container::ContainerPhase;
+use cringle_domain::container::{ContainerPhase, Origin};
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::namespaces::ContainerPid;
 use cringle_domain::pod::PodRecord;
@@ -25,12 +25,21 @@ impl Service {
         pod: &str,
         spec: ContainerSpec,
     ) -> Result<ContainerId, ServiceError> {
+        self.create_container_of(pod, spec, Origin::Image).await
+    }
+
+    pub(crate) async fn create_container_of(
+        self: &Arc<Self>,
+        pod: &str,
+        spec: ContainerSpec,
+        origin: Origin,
+    ) -> Result<ContainerId, ServiceError> {
         let pod = self.find_ready_pod(pod)?;
         let name = (pod.pod_id().clone(), spec.metadata.clone());
         let (service, wanted) = (Arc::clone(self), spec.clone());
         let made = || async move {
             let _watch = service.stages.watch(Stage::ContainerCreate);
-            Box::pin(service.container_as_wanted(&pod, wanted)).await
+            Box::pin(service.container_as_wanted(&pod, wanted, origin)).await
         };
         let made = self.container_claims.carry_out(&name, spec, made).await;
         made.unwrap_or_else(|so_far| {
@@ -42,14 +51,15 @@ impl Service {
         &self,
         pod: &Pod,
         spec: ContainerSpec,
+        origin: Origin,
     ) -> Result<ContainerId, ServiceError> {
         let _open = pod.gate.read().await;
         let pod = pod.record();
         self.find_ready_pod(pod.id.as_str())?;
         let spec = self.with_target(&pod, spec)?;
-        match self.standing_container(&pod.id, &spec)? {
+        match self.standing_container(&pod.id, &spec, origin)? {
             Some(id) => Ok(id),
-            None => self.make_container(&pod, &spec).await,
+            None => self.make_container(&pod, &spec, origin).await,
         }
     }
 
@@ -58,12 +68,15 @@ impl Service {
         &self,
         pod: &PodId,
         spec: &ContainerSpec,
+        origin: Origin,
     ) -> Result<Option<ContainerId>, ServiceError> {
         let name = (pod.clone(), spec.metadata.clone());
         let Some(container) = self.containers.named(&name) else { return Ok(None) };
         let record = container.record();
         match &record.phase {
-            ContainerPhase::Created if record.spec == *spec => Ok(Some(record.id.clone())),
+            ContainerPhase::Created if record.spec == *spec && record.origin == origin => {
+                Ok(Some(record.id.clone()))
+            }
             ContainerPhase::Removing => Ok(None),
             ContainerPhase::Creating
             | ContainerPhase::Created
@@ -79,6 +92,7 @@ impl Service {
         &self,
         pod: &PodRecord,
         spec: &ContainerSpec,
+        origin: Origin,
     ) -> Result<ContainerId, ServiceError> {
         let id = ContainerId::from_bytes(self.host.random_bytes()?);
         let image = self
@@ -87,7 +101,7 @@ impl Service {
             .ok_or_else(|| ServiceError::NoSuchImage(spec.image.reference.clone()))?;
         self.require_mounts(&spec.mounts)?;
         let volumes = self.image_volumes(&spec.mounts)?;
-        let subject = Subject { pod, spec, image: &image, volumes: &volumes, id: &id };
+        let subject = Subject { pod, spec, image: &image, volumes: &volumes, id: &id, origin };
         let mut plan = self.plan_container(subject)?;
         let mut draft = Draft::new(&plan)?;
         if !spec.cdi_devices.is_empty() {

@@ -33,7 +33,8 @@ impl Service {
         &self,
         container: &Container,
     ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
-        let launch = self.launch_of(container);
+        let mut launch = self.launch_of(container);
+        launch.restore = self.prepare_restore(container).await.map_err(SupervisorError::Restore)?;
         let watch = self.stages.watch(Stage::ContainerShim);
         let supervisor = Supervisor::launch(&self.shim, &launch).await?;
         drop(watch);
@@ -64,6 +65,7 @@ impl Service {
             },
             input: record.spec.input,
             rootfs: self.rootfs_of(&record, mapping),
+            restore: None,
         }
     }
 

@@ -49,11 +49,12 @@ impl Service {
 
     /// The record of a container that will be laid out by this plan.
     pub(super) fn record_of(&self, subject: Subject<'_>, plan: &ContainerPlan) -> ContainerRecord {
-        let Subject { pod, spec, image, volumes, id } = subject;
+        let Subject { pod, spec, image, volumes, id, origin } = subject;
         ContainerRecord {
             id: id.clone(),
             pod: pod.id.clone(),
             spec: spec.clone(),
+            origin,
             image: image.record.id.clone(),
             image_reference: reference_of(image),
             layers: image.record.layers.iter().map(|layer| layer.key().clone()).collect(),
@@ -73,6 +74,7 @@ impl Service {
         let cleared = [
             crate::teardown::remove_tree(&self.layout.bundle(id)),
             crate::teardown::remove_tree(&self.layout.container_volumes(id)),
+            crate::teardown::remove_tree(&self.layout.restore(id)),
             self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
                 ServiceError::Images {
                     action: format!("remove the writable layer of {id}"),

@@ -3,6 +3,7 @@
 use super::account;
 use super::image_volumes::ImageVolumes;
 use crate::{Service, ServiceError};
+use cringle_domain::container::Origin;
 use cringle_domain::id::ContainerId;
 use cringle_domain::image::Image;
 use cringle_domain::namespaces::{ContainerPid, Sharing};
@@ -23,6 +24,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) image: &'a Image,
     pub(crate) volumes: &'a ImageVolumes,
     pub(crate) id: &'a ContainerId,
+    pub(crate) origin: Origin,
 }
 
 impl Service {

@@ -59,6 +59,7 @@ impl Service {
         let id = container.container_id();
         crate::teardown::remove_tree(&self.layout.bundle(id))?;
         crate::teardown::remove_tree(&self.layout.container_volumes(id))?;
+        crate::teardown::remove_tree(&self.layout.restore(id))?;
         self.images.snapshots().remove(&SnapshotKey::from(id)).map_err(|source| {
             ServiceError::Images {
                 action: format!("remove the writable layer of container {id}"),

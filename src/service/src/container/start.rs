@@ -54,6 +54,7 @@ impl Service {
                     return Err(error.into());
                 }
                 container.keep_start();
+                self.drop_checkpoint(container);
                 self.follow(container, supervisor);
                 self.tell_container_started(container).await;
                 Ok(())
@@ -74,6 +75,7 @@ impl Service {
         self.end_shim(&record.id).await?;
         let failed = ContainerEvent::StartFailed(cause, self.clock.now());
         container.tracked.advance(failed).await?;
+        self.drop_checkpoint(container);
         self.tell_container_ended(container).await;
         Ok(())
     }

@@ -35,6 +35,7 @@ pub(super) async fn start(
         terminal: TerminalMode::Absent,
         input: Input::Closed,
         rootfs: Vec::new(),
+        restore: None,
     };
     let failed =
         |source| ServiceError::Supervisor { container: format!("{} (reaper)", record.id), source };

@@ -1,5 +1,6 @@
 //! What can go wrong between the daemon and a shim.
 
+use crate::checkpoint::CheckpointError;
 use cringle_kernel::cgroup::CgroupError;
 use cringle_kernel::error::SystemError;
 use cringle_proto_shim::control::{Failure, FailureKind};
@@ -77,6 +78,9 @@ pub enum SupervisorError {
     /// The pod was stopped before the shim was done.
     #[error("its pod was stopped meanwhile")]
     Abandoned,
+    /// The checkpoint that the container is made of can't be used.
+    #[error(transparent)]
+    Restore(CheckpointError),
     /// There is no such shim.
     #[error("the shim is gone")]
     Gone,

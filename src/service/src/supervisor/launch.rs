@@ -39,6 +39,8 @@ pub struct Launch {
     pub input: Input,
     /// What makes its root filesystem.
     pub rootfs: Vec<RootfsMount>,
+    /// The directory of the checkpoint that its processes are made of, if they are.
+    pub restore: Option<PathBuf>,
 }
 
 /// Where output goes.
@@ -163,6 +165,10 @@ pub(super) fn create_request(launch: &Launch) -> CreateTaskRequest {
         stdin: match launch.input {
             Input::Closed => String::new(),
             Input::Open | Input::Once => KEPT_INPUT.to_owned(),
+        },
+        checkpoint: match &launch.restore {
+            Some(directory) => directory.to_string_lossy().into_owned(),
+            None => String::new(),
         },
         stdout: output.clone(),
         stderr: if launch.terminal == TerminalMode::Present { String::new() } else { output },

@@ -67,6 +67,7 @@ impl Container {
             terminal: self.terminal,
             input: self.input,
             rootfs: Vec::new(),
+            restore: None,
         }
     }
 

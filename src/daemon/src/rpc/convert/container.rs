@@ -16,11 +16,20 @@ pub(in crate::rpc) fn container_spec(
     request: v1::CreateContainerRequest,
 ) -> Result<(String, ContainerSpec), Refusal> {
     let config = present(request.config, "config")?;
+    let spec = container_spec_in(config, request.sandbox_config.as_ref())?;
+    Ok((filled(request.pod_sandbox_id, "pod_sandbox_id")?, spec))
+}
+
+/// A container that is asked for, in a pod of that configuration.
+pub(in crate::rpc) fn container_spec_in(
+    config: v1::ContainerConfig,
+    pod: Option<&v1::PodSandboxConfig>,
+) -> Result<ContainerSpec, Refusal> {
     let linux = config.linux.unwrap_or_default();
-    let pod = namespace_options(request.sandbox_config.as_ref());
+    let pod = namespace_options(pod);
     let annotations = sorted(config.annotations);
     let cdi_devices = config.cdi_devices.into_iter().map(|device| device.name);
-    let spec = ContainerSpec {
+    Ok(ContainerSpec {
         metadata: metadata(present(config.metadata, "config.metadata")?)?,
         image: image(present(config.image, "config.image")?)?,
         command: config.command,
@@ -46,8 +55,7 @@ pub(in crate::rpc) fn container_spec(
             .transpose()?
             .unwrap_or_default(),
         security: security::container(linux.security_context.unwrap_or_default(), pod)?,
-    };
-    Ok((filled(request.pod_sandbox_id, "pod_sandbox_id")?, spec))
+    })
 }
 
 /// The ids of a container and of its pod, or the beginning of them; empty: any.

@@ -29,6 +29,7 @@ fn record(phase: ContainerPhase) -> ContainerRecord {
         id: ContainerId::from_bytes([0xcd; 32]),
         pod: PodId::from_bytes([0xab; 32]),
         spec: spec.unwrap(),
+        origin: cringle_domain::container::Origin::Image,
         image: format!("sha256:{}", "1".repeat(64)).parse().unwrap(),
         image_reference: "docker.io/library/busybox@sha256:2".to_owned(),
         image_volumes: Vec::new(),
