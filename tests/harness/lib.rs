@@ -9,6 +9,7 @@
 )]
 
 pub mod abandoned;
+pub mod captured;
 pub mod client;
 pub mod criu;
 pub mod cut;
