@@ -9,7 +9,7 @@ use cringle_proto_cri::v1::{
 use cringle_tests::client::{code, message};
 use cringle_tests::criu::{self, frozen};
 use cringle_tests::request::{container, pod, with_logs};
-use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
+use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -98,10 +98,7 @@ fn require_only(stage: &Stage, directory: &Path, files: &[&str]) -> Result<()> {
 
 #[test]
 fn a_running_container_is_archived_and_goes_on() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let config = with_logs(pod("pod"), &stage.daemon.pod_logs());
         let (pod, id) = stage.run(&config, &counter("main")).await?;
         let process = stage.cri.process(&id).await?;
@@ -157,10 +154,7 @@ fn a_running_container_is_archived_and_goes_on() -> Result<()> {
 
 #[test]
 fn what_does_not_run_or_has_no_place_is_refused() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let config = pod("pod");
         let (pod, id) = stage.run(&config, &counter("main")).await?;
         let created = stage.cri.create((&pod, &config), &counter("created")).await?;
@@ -215,10 +209,7 @@ fn without_a_fit_criu_it_says_what_is_missing() -> Result<()> {
 
 #[test]
 fn a_dump_that_fails_or_takes_too_long_leaves_nothing_and_the_container_goes_on() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let (pod, id) = stage.run(&pod("pod"), &counter("main")).await?;
         let (directory, archive) = place(stage)?;
         File::create(&archive)?.write_all(b"an older one")?;
@@ -249,10 +240,7 @@ fn a_dump_that_fails_or_takes_too_long_leaves_nothing_and_the_container_goes_on(
 
 #[test]
 fn a_killed_criu_leaves_a_container_whose_connections_go_on() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let script = "(nc -l -p 9000 -e cat &); sleep 1; \
                       while :; do echo x; sleep 0.05; done | nc 127.0.0.1 9000 > /tmp/back";
         let (pod, id) =
@@ -294,10 +282,7 @@ fn a_killed_criu_leaves_a_container_whose_connections_go_on() -> Result<()> {
 
 #[test]
 fn a_daemon_that_dies_in_a_dump_leaves_a_container_that_goes_on_and_no_files() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let (pod, id) = stage.run(&pod("pod"), &counter("main")).await?;
         let process = stage.cri.process(&id).await?;
         let (directory, archive) = place(stage)?;
@@ -326,11 +311,7 @@ fn a_daemon_that_dies_in_a_dump_leaves_a_container_that_goes_on_and_no_files() -
                 fs::remove_file(&began)?;
             }
             stage.start_again().await?;
-            let checkpoints = stage.daemon.root().join("checkpoints");
-            until("the checkpoint is made good", async || {
-                Ok(fs::read_dir(&checkpoints)?.next().is_none())
-            })
-            .await?;
+            criu::made_good(stage).await?;
             require_only(stage, &directory, &[])?;
             ensure!(!frozen(process)?, "the container stands still after {orphan}");
             let after = count(stage, &id).await?;
@@ -344,10 +325,7 @@ fn a_daemon_that_dies_in_a_dump_leaves_a_container_that_goes_on_and_no_files() -
 
 #[test]
 fn a_stop_cuts_a_checkpoint_short_and_keeps_its_grace_and_an_exec_waits_for_either() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let orderly = "trap 'sleep 0.5; exit 5' TERM; while :; do sleep 0.05; done";
         let (pod, id) =
             stage.run(&pod("pod"), &container("main", BUSYBOX, &["sh", "-c", orderly])).await?;
@@ -389,10 +367,7 @@ fn a_stop_cuts_a_checkpoint_short_and_keeps_its_grace_and_an_exec_waits_for_eith
 
 #[test]
 fn an_archive_leaves_room_for_others_on_the_disk() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let (pod, id) = stage.run(&pod("pod"), &counter("main")).await?;
         let (directory, archive) = place(stage)?;
         let mounted = Command::new("mount")

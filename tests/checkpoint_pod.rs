@@ -7,7 +7,7 @@ use cringle_proto_cri::v1::{CheckpointPodRequest, ContainerConfig, RestorePodReq
 use cringle_tests::client::code;
 use cringle_tests::criu::{self, frozen};
 use cringle_tests::request::{container, pod, with_security};
-use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
+use cringle_tests::stage::{BUSYBOX, Stage};
 use cringle_tests::wait::until;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -92,10 +92,7 @@ fn members(archive: &Path) -> Result<Vec<String>> {
 
 #[test]
 fn containers_of_a_pod_are_captured_while_all_of_them_stand_still() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let two = Two::run(stage).await?;
         let mut processes = Vec::new();
         for id in &two.ids {
@@ -139,10 +136,7 @@ fn containers_of_a_pod_are_captured_while_all_of_them_stand_still() -> Result<()
 
 #[test]
 fn what_cannot_be_captured_as_asked_is_refused_before_anything_stands_still() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let two = Two::run(stage).await?;
         let full = stage.directory().join("full");
         fs::create_dir_all(full.join("something"))?;
@@ -203,10 +197,7 @@ fn what_cannot_be_captured_as_asked_is_refused_before_anything_stands_still() ->
 
 #[test]
 fn if_one_container_fails_nothing_is_written_and_all_go_on() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let two = Two::run(stage).await?;
         // The first dump is a true one, the second fails.
         let done = stage.directory().join("done");
@@ -238,10 +229,7 @@ fn if_one_container_fails_nothing_is_written_and_all_go_on() -> Result<()> {
 
 #[test]
 fn a_daemon_that_dies_before_the_second_dump_leaves_containers_that_go_on() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let two = Two::run(stage).await?;
         let (done, began) = (stage.directory().join("done"), stage.directory().join("began"));
         let lines = format!(
@@ -263,11 +251,7 @@ fn a_daemon_that_dies_before_the_second_dump_leaves_containers_that_go_on() -> R
         ensure!(call.await?.is_err(), "nobody can have answered");
         fs::remove_file(&began)?;
         stage.start_again().await?;
-        let checkpoints = stage.daemon.root().join("checkpoints");
-        until("the checkpoint is made good", async || {
-            Ok(fs::read_dir(&checkpoints)?.next().is_none())
-        })
-        .await?;
+        criu::made_good(stage).await?;
         two.require(stage, &[]).await?;
         stage.cri.take_away(&two.pod).await
     })
@@ -275,10 +259,7 @@ fn a_daemon_that_dies_before_the_second_dump_leaves_containers_that_go_on() -> R
 
 #[test]
 fn a_terminal_and_hidden_paths_are_no_obstacle() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let config = pod("pod");
         let terminal = ContainerConfig { tty: true, stdin: true, ..sleeper("terminal") };
         let masked = with_security(sleeper("masked"), |security| {

@@ -15,7 +15,7 @@ use cringle_tests::criu;
 use cringle_tests::request::{
     container, in_namespaces, namespaces, pod, with_namespaces, with_security,
 };
-use cringle_tests::stage::{Stage, on_stage, skip};
+use cringle_tests::stage::Stage;
 use cringle_tests::wait::until;
 use std::collections::HashMap;
 use std::fs;
@@ -24,10 +24,7 @@ use tonic::Code;
 
 #[test]
 fn a_restored_container_goes_on_where_it_was() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let mut request = captured.request(stage)?;
         // What the pod is like is not for an image to say.
@@ -71,10 +68,7 @@ fn a_restored_container_goes_on_where_it_was() -> Result<()> {
 
 #[test]
 fn all_containers_of_a_pod_come_back_and_live_on_without_the_daemon() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         stage.configure(ON).await?;
         let two = vec![counter("one"), counter("two")];
         let captured = Captured::take(stage, two).await?;
@@ -136,10 +130,7 @@ async fn require_comes_back(
 
 #[test]
 fn containers_of_all_kinds_come_back() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         stage.configure(ON).await?;
         let volume = stage.directory().join("volume");
         fs::create_dir_all(volume.join("below"))?;
@@ -183,10 +174,7 @@ fn containers_of_all_kinds_come_back() -> Result<()> {
 
 #[test]
 fn a_request_that_does_not_fit_the_checkpoint_makes_nothing() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = Captured::take(stage, vec![counter("main")]).await?;
         let good = captured.request(stage)?;
         let answer = restore(stage, good.clone()).await;
@@ -241,10 +229,7 @@ fn a_request_that_does_not_fit_the_checkpoint_makes_nothing() -> Result<()> {
 
 #[test]
 fn if_criu_fails_the_container_has_ended_and_says_why() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let request = captured.request(stage)?;
         // Images that are not whole.
@@ -280,10 +265,7 @@ fn if_criu_fails_the_container_has_ended_and_says_why() -> Result<()> {
 
 #[test]
 fn a_daemon_that_dies_while_criu_works_leaves_a_container_that_can_be_started() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let script = criu::script(
             stage.directory(),
@@ -306,10 +288,7 @@ fn a_daemon_that_dies_while_criu_works_leaves_a_container_that_can_be_started() 
 
 #[test]
 fn a_daemon_that_dies_at_any_step_leaves_a_pod_that_can_be_taken_away() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let request = captured.request(stage)?;
         for step in 1.. {

@@ -13,7 +13,7 @@ use cringle_tests::captured::{
 use cringle_tests::client::{code, message};
 use cringle_tests::criu;
 use cringle_tests::request::with_security;
-use cringle_tests::stage::{BUSYBOX, Stage, on_stage, skip};
+use cringle_tests::stage::{BUSYBOX, Stage};
 use cringle_tests::wait::until;
 use serde_json::json;
 use std::fs::{self, File};
@@ -22,10 +22,7 @@ use tonic::Code;
 
 #[test]
 fn criu_can_write_nothing_of_the_host() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let places = [stage.directory().join("breach"), "/etc/cringle-breach".into()];
         let tries: Vec<_> =
@@ -48,10 +45,7 @@ fn criu_can_write_nothing_of_the_host() -> Result<()> {
 
 #[test]
 fn processes_with_more_than_is_asked_for_do_not_run() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let request = |stage: &Stage, container: ContainerConfig| -> Result<RestorePodRequest> {
             let container_configs = vec![container];
@@ -103,10 +97,7 @@ fn processes_with_more_than_is_asked_for_do_not_run() -> Result<()> {
 
 #[test]
 fn a_process_without_a_filter_does_not_run_where_one_is_asked_for() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         stage.configure(ON).await?;
         let unconfined = with_security(counter("main"), |security| {
             security.seccomp = Some(SecurityProfile {
@@ -123,10 +114,7 @@ fn a_process_without_a_filter_does_not_run_where_one_is_asked_for() -> Result<()
 
 #[test]
 fn mounts_that_an_archive_tells_of_are_not_made() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         captured.rewrite_document("spec.dump", |spec| {
             let mount = json!({"destination": "/host", "source": "/", "type": "bind", "options": ["rbind", "rw"]});
@@ -154,10 +142,7 @@ fn mounts_that_an_archive_tells_of_are_not_made() -> Result<()> {
 
 #[test]
 fn the_image_is_that_of_the_request_whatever_an_archive_calls_it() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         captured.rewrite_document("config.dump", |config| {
             for key in ["rootfsImage", "rootfsImageRef", "rootfsImageName"] {
@@ -178,10 +163,7 @@ fn the_image_is_that_of_the_request_whatever_an_archive_calls_it() -> Result<()>
 
 #[test]
 fn devices_that_an_archive_tells_of_are_not_given() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         captured.rewrite_document("spec.dump", |spec| {
             spec["annotations"]["cdi.k8s.io/gpu"] = json!("vendor.example/gpu=all");
@@ -204,10 +186,7 @@ fn devices_that_an_archive_tells_of_are_not_given() -> Result<()> {
 
 #[test]
 fn a_log_is_where_the_request_has_it_and_a_link_in_an_archive_is_refused() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let victim = stage.directory().join("victim");
         File::create(&victim)?.write_all(b"untouched")?;
@@ -254,10 +233,7 @@ fn a_log_is_where_the_request_has_it_and_a_link_in_an_archive_is_refused() -> Re
 
 #[test]
 fn an_archive_that_is_cut_off_makes_nothing() -> Result<()> {
-    if !criu::is_there() {
-        return skip("there is no criu 4.2");
-    }
-    on_stage(async |stage| {
+    criu::on_stage(async |stage| {
         let captured = captured(stage).await?;
         let good = captured.request(stage)?;
         // Between its members and within one.

@@ -1,5 +1,7 @@
 //! CRIU, the true one and others in its place.
 
+use crate::stage::{self, Stage};
+use crate::wait::until;
 use anyhow::{Context, Result};
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -16,6 +18,21 @@ pub fn is_there() -> bool {
         let old = ["1", "2", "3", "4.0", "4.1"].iter().map(|one| format!("Version: {one}."));
         told.starts_with("Version: ") && !old.into_iter().any(|old| told.starts_with(&old))
     })
+}
+
+/// Runs a test on a stage of its own where CRIU is; elsewhere it is skipped.
+pub fn on_stage(test: impl AsyncFnOnce(&mut Stage) -> Result<()>) -> Result<()> {
+    if !is_there() {
+        return stage::skip("there is no criu 4.2");
+    }
+    stage::on_stage(test)
+}
+
+/// Waits until a daemon that was started again has made good what was cut short.
+pub async fn made_good(stage: &Stage) -> Result<()> {
+    let checkpoints = stage.daemon.root().join("checkpoints");
+    until("the checkpoint is made good", async || Ok(fs::read_dir(&checkpoints)?.next().is_none()))
+        .await
 }
 
 /// Writes a program of these lines of shell, replacing what was there.

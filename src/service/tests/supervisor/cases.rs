@@ -66,6 +66,7 @@ impl Container {
             stdout: LogTarget::CriLog(self.log_path()),
             terminal: self.terminal,
             input: self.input,
+            restore: None,
             rootfs: Vec::new(),
             restore: None,
         }
