@@ -11,6 +11,8 @@ use std::time::Duration;
 
 /// How long a shim that has reaped its container may take to write and to tell its end.
 const DISK_PATIENCE: Duration = Duration::from_secs(15);
+/// How long one may take to reap its container, which is seen to have ended: what it tells is more than what is seen.
+const REAP_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Service {
     /// Kills the container through its cgroup. Its shim is ended only if it does not say how that went: one that waits for
@@ -23,7 +25,8 @@ impl Service {
             seen = crate::supervisor::kill(&self.layout.bundle(&record.id), process)
                 .await
                 .map_err(|source| supervisor_error(&record.id, source))?;
-            if seen.is_none() && self.ends_within(container, DISK_PATIENCE).await {
+            let patience = if seen.is_none() { DISK_PATIENCE } else { REAP_PATIENCE };
+            if self.ends_within(container, patience).await {
                 return Ok(());
             }
         }
