@@ -49,35 +49,35 @@ pub(super) fn verify(model: &Model, init: &Born, (plan, cgroup): (&Plan, &Cgroup
     let clocks = namespace(init.pid, "time")?;
     let same = [("mnt", &mount_namespace), ("pid", &pid_namespace), ("time", &clocks)];
     for pid in &family {
-        if !stands_still(*pid, *pid)? {
-            continue;
-        }
-        let inherited = model.namespaces.iter().map(|(kind, wanted)| (*kind, wanted));
-        for (kind, wanted) in inherited.chain(same) {
-            if namespace(*pid, kind)? != *wanted {
-                return Err(refused(*pid, &format!("it is in another {kind} namespace")));
-            }
-        }
-        if label(*pid) != model.label {
-            return Err(refused(*pid, "a security module knows it by another name"));
-        }
-        let limits = read(&format!("/proc/{pid}/limits"))?;
-        let score = read(&format!("/proc/{pid}/oom_score_adj"))?;
-        let bounded = plan.process.require_bounded(&limits, &score);
-        bounded.map_err(|problem| refused(*pid, &problem))?;
+        // Each thread may be in namespaces of its own, and outlive the first one.
         for thread in children_of(&format!("/proc/{pid}/task"))? {
             if !stands_still(*pid, thread)? {
                 continue;
             }
-            let directory = format!("/proc/{pid}/task/{thread}");
-            let status = read(&format!("{directory}/status"))?;
-            let allowed = plan.process.require_allowed(&status);
-            allowed.map_err(|problem| refused(*pid, &problem))?;
-            let scheduled = plan.process.require_scheduled(&read(&format!("{directory}/stat"))?);
-            scheduled.map_err(|problem| refused(*pid, &problem))?;
+            let inherited = model.namespaces.iter().map(|(kind, wanted)| (*kind, wanted));
+            for (kind, wanted) in inherited.chain(same) {
+                if namespace(thread, kind)? != *wanted {
+                    return Err(refused(*pid, &format!("it is in another {kind} namespace")));
+                }
+            }
+            if label(thread) != model.label {
+                return Err(refused(*pid, "a security module knows it by another name"));
+            }
+            require_allowed(plan, thread).map_err(|problem| refused(*pid, &problem))?;
         }
     }
     Ok(())
+}
+
+/// Compares a thread with the plan of its container's first process.
+fn require_allowed(plan: &Plan, thread: i32) -> std::result::Result<(), String> {
+    let told = |name: &str| {
+        let text = read(&format!("/proc/{thread}/{name}"));
+        text.map_err(|error| crate::chain(&error))
+    };
+    plan.process.require_bounded(&told("limits")?, &told("oom_score_adj")?)?;
+    plan.process.require_allowed(&told("status")?)?;
+    plan.process.require_scheduled(&told("stat")?)
 }
 
 /// Makes sure that a thread is stopped: the order to stop reaches it when CRIU lets go of it, which is a moment before its end.

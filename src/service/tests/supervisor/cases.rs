@@ -68,7 +68,6 @@ impl Container {
             input: self.input,
             restore: None,
             rootfs: Vec::new(),
-            restore: None,
         }
     }
 
