@@ -578,7 +578,7 @@ async fn a_reaper_is_pid_1_for_containers_that_join_it() {
 
     // An orphan of a member is reaped, and members see each other.
     let mut member = Container::new(
-        "(sleep 0.01 & exec true) & echo me $$; ps -o pid,comm | grep pause; sleep 1000",
+        "(sleep 0.01 & exec true); echo me $$; ps -o pid,comm | grep pause; sleep 1000",
     );
     let namespaces = member.spec["linux"]["namespaces"].as_array_mut().unwrap();
     namespaces[0] = json!({ "type": "pid", "path": place.join("ns/pid") });
