@@ -3,9 +3,8 @@
 #![expect(clippy::tests_outside_test_module, reason = "the whole file is one")]
 
 use anyhow::{Context, Result, ensure};
-use cringle_proto_cri::v1::{
-    CheckpointContainerRequest, ContainerConfig, ContainerState, RestorePodRequest,
-};
+use cringle_proto_cri::v1::{CheckpointContainerRequest, ContainerState, RestorePodRequest};
+use cringle_tests::captured::{count, counter, goes_on, names};
 use cringle_tests::client::{code, message};
 use cringle_tests::criu::{self, frozen};
 use cringle_tests::request::{container, pod, with_logs};
@@ -20,13 +19,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tonic::Code;
 
-/// A program that counts, into a file and aloud, after it made a file and removed one of the image's.
-fn counter(name: &str) -> ContainerConfig {
-    let script = "echo kept > /tmp/kept; rm /www/index.html; i=0; \
-                  while :; do i=$((i+1)); echo $i; echo $i > /tmp/next; mv /tmp/next /tmp/count; sleep 0.05; done";
-    container(name, BUSYBOX, &["sh", "-c", script])
-}
-
 async fn checkpoint(stage: &Stage, id: &str, location: &Path, timeout: i64) -> Result<()> {
     let request = CheckpointContainerRequest {
         container_id: id.to_owned(),
@@ -35,23 +27,6 @@ async fn checkpoint(stage: &Stage, id: &str, location: &Path, timeout: i64) -> R
     };
     stage.cri.clone().runtime.checkpoint_container(request).await?;
     Ok(())
-}
-
-/// How far a counter is, which must have begun.
-async fn count(stage: &Stage, id: &str) -> Result<u64> {
-    let mut told = None;
-    until("the container counts", async || {
-        let done = stage.cri.clone().exec(id, &["cat", "/tmp/count"], 20).await?;
-        told = String::from_utf8(done.stdout)?.trim().parse().ok();
-        Ok(told.is_some())
-    })
-    .await?;
-    told.context("a number")
-}
-
-/// Waits until the counter is further than it was.
-async fn goes_on(stage: &Stage, id: &str, from: u64) -> Result<()> {
-    until("the container goes on counting", async || Ok(count(stage, id).await? > from)).await
 }
 
 /// The files of an archive with their content, by name.
@@ -84,11 +59,6 @@ fn place(stage: &Stage) -> Result<(PathBuf, PathBuf)> {
 
 /// Nothing is left of a checkpoint but these files.
 fn require_only(stage: &Stage, directory: &Path, files: &[&str]) -> Result<()> {
-    let names = |path: &Path| -> Result<Vec<String>> {
-        let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.file_name()));
-        let names: Result<Vec<_>> = entries.collect();
-        Ok(names?.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
-    };
     let own = names(&stage.daemon.root().join("checkpoints"))?;
     ensure!(own.is_empty(), "left of a checkpoint: {own:?}");
     let found = names(directory)?;

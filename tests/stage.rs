@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use cringle_tests::abandoned;
+use cringle_tests::footprint::parent;
 use cringle_tests::request::{container, pod};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
@@ -21,9 +22,7 @@ async fn perish(stage: &mut Stage, testament: &Path) -> Result<()> {
     let sleeper = container("main", BUSYBOX, &["sleep", "6000"]);
     let (_pod, id) = stage.run(&pod("pod"), &sleeper).await?;
     let process = stage.cri.process(&id).await?;
-    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
-    let shim: i32 = parent.context("a parent")?.trim().parse()?;
+    let shim = i32::try_from(parent(u32::try_from(process)?)?)?;
     let directory = stage.directory().display();
     write!(File::create(testament)?, "{directory}\n{process}\n{}", stage.daemon.cgroup())?;
     stage.daemon.kill()?;

@@ -52,7 +52,7 @@ impl Work {
         let fails = || CheckpointError::file("make", &directory);
         // What an earlier one could not remove.
         remove(&directory)?;
-        atomic::private_directory(&directory).map_err(fails())?;
+        make(&directory)?;
         let text = serde_json::to_vec(&note).map_err(|error| fails()(error.into()))?;
         let path = directory.join(NOTE);
         atomic::replace(&path, &text).map_err(CheckpointError::file("write", path))?;
@@ -66,8 +66,7 @@ impl Work {
     pub(crate) fn place(&self, container: &ContainerId) -> Result<PathBuf, CheckpointError> {
         let place = self.directory.join(container.as_str());
         for directory in [&place, &place.join(archive::IMAGES)] {
-            atomic::private_directory(directory)
-                .map_err(CheckpointError::file("make", directory))?;
+            make(directory)?;
         }
         Ok(place)
     }
@@ -243,7 +242,19 @@ fn remove_files(files: &[PathBuf]) -> Result<(), CheckpointError> {
     outcome
 }
 
-fn remove(directory: &Path) -> Result<(), CheckpointError> {
+/// Makes a directory for root alone; one that is there becomes so.
+///
+/// # Errors
+/// The file system refuses.
+pub(crate) fn make(directory: &Path) -> Result<(), CheckpointError> {
+    atomic::private_directory(directory).map_err(CheckpointError::file("make", directory))
+}
+
+/// Removes a directory with all that is in it. Success if it is not there.
+///
+/// # Errors
+/// The file system refuses.
+pub(crate) fn remove(directory: &Path) -> Result<(), CheckpointError> {
     match std::fs::remove_dir_all(directory) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(CheckpointError::file("remove", directory)),

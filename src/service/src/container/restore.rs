@@ -8,6 +8,7 @@ use super::Container;
 use crate::Service;
 use crate::checkpoint::archive::Limit;
 use crate::checkpoint::intake::Intake;
+use crate::checkpoint::work::{make, remove};
 use crate::checkpoint::{CheckpointError, Criu};
 use cringle_domain::container::{ContainerPhase, Origin};
 use cringle_domain::id::ContainerId;
@@ -115,15 +116,4 @@ fn write(directory: &Path, record: &RestoreRecord) -> Result<(), CheckpointError
     let text = serde_json::to_vec(record)
         .map_err(|error| CheckpointError::file("encode", &path)(error.into()))?;
     atomic::replace(&path, &text).map_err(CheckpointError::file("write", path))
-}
-
-fn make(directory: &Path) -> Result<(), CheckpointError> {
-    atomic::private_directory(directory).map_err(CheckpointError::file("make", directory))
-}
-
-fn remove(directory: &Path) -> Result<(), CheckpointError> {
-    match std::fs::remove_dir_all(directory) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        removed => removed.map_err(CheckpointError::file("remove", directory)),
-    }
 }
