@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn very_many_small_messages_in_one_frame_are_no_work_to_speak_of() {
+    fn very_many_small_messages_come_out_of_one_frame() {
         let one = encode(PLUGIN_SERVICE, &message(0));
         let mut assembler = Assembler::default();
         let wanted = 300_000;

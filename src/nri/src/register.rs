@@ -29,7 +29,7 @@ const REST: Duration = Duration::from_millis(100);
 /// slow.
 const QUIET_PATIENCE: Duration = Duration::from_secs(120);
 /// Connections at a time, of plugins and of those that want to be.
-const CONNECTIONS: usize = 64;
+pub(crate) const CONNECTIONS: usize = 64;
 /// gRPC's codes.
 const INVALID_ARGUMENT: i32 = 3;
 const UNIMPLEMENTED: i32 = crate::connection::UNIMPLEMENTED;

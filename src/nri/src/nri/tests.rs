@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::connection::AskError;
+use crate::register::CONNECTIONS;
 use crate::settings::ValidatorSettings;
 use crate::testing::{Character, Host, Reply, answer, call, connect, join, nri, until};
 use cringle_proto_nri::v1alpha1::{
@@ -9,6 +10,7 @@ use cringle_proto_nri::v1alpha1::{
     RunPodSandboxRequest, StateChangeEvent, SynchronizeRequest, UpdateContainersRequest,
     ValidateContainerAdjustmentResponse,
 };
+use tokio::io::AsyncReadExt;
 
 impl Nri {
     /// The names of the plugins, in the order in which they are asked.
@@ -311,4 +313,23 @@ async fn more_entries_than_anybody_needs_are_refused_by_name() {
     join(&nri, &Arc::default(), replying("00-a", "CreateContainer", answer(&many))).await;
     let error = create(&nri).await.unwrap_err().to_string();
     assert!(error.contains("00-a") && error.contains("5000"), "{error}");
+}
+
+#[tokio::test]
+async fn one_connection_more_than_are_taken_is_turned_away_and_the_others_stay() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("nri.sock");
+    let nri = nri(None);
+    let runtime: Arc<dyn Runtime> = Arc::<Host>::default();
+    nri.start(runtime, Some(tokio::net::UnixListener::bind(&path).unwrap())).await;
+    let mut taken = Vec::new();
+    for _ in 0..CONNECTIONS {
+        taken.push(tokio::net::UnixStream::connect(&path).await.unwrap());
+    }
+    let mut more = tokio::net::UnixStream::connect(&path).await.unwrap();
+    assert_eq!(more.read(&mut [0]).await.unwrap(), 0);
+    // None of them has registered, but each has its time for that: without a bound they would go first.
+    let open = taken.iter().filter(|one| one.try_read(&mut [0]).is_err()).count();
+    assert_eq!(open, CONNECTIONS);
+    nri.shut_down().await;
 }
