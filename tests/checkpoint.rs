@@ -353,7 +353,9 @@ fn an_archive_leaves_room_for_others_on_the_disk() -> Result<()> {
         let room = checkpoint(stage, &id, &archive, 0).await;
         let unmounted = Command::new("umount").arg(&directory).status()?;
         ensure!(unmounted.success(), "umount: {unmounted}");
-        ensure!(message(&answer).contains("No space left on device"), "{answer:?}");
+        let said = message(&answer);
+        ensure!(said.contains("no space left for checkpoints: 3072 KiB are free"), "{answer:?}");
+        ensure!(code(&answer) == Some(Code::ResourceExhausted), "{answer:?}");
         left?;
         room?;
         stage.cri.take_away(&pod).await

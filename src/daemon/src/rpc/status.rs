@@ -251,9 +251,9 @@ fn prefix(error: &ServiceError) -> Option<&'static str> {
 fn is_exhausted(error: &dyn StdError) -> bool {
     const EXHAUSTED: [Errno; 5] =
         [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    causes(error).any(|cause| {
-        let errno = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
-        errno.is_some_and(|errno| EXHAUSTED.iter().any(|found| found.raw_os_error() == errno))
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).any(|cause| {
+        let is_told = |errno| EXHAUSTED.iter().any(|found: &Errno| found.raw_os_error() == errno);
+        cause.kind() == io::ErrorKind::StorageFull || cause.raw_os_error().is_some_and(is_told)
     })
 }
 
@@ -298,6 +298,15 @@ mod tests {
     #[test]
     fn each_kind_of_failure_has_its_code() {
         let text = || "x".to_owned();
+        let kept_for_others = io::Error::new(io::ErrorKind::StorageFull, "for others");
+        let reserved = ServiceError::Checkpoint {
+            container: container(),
+            source: CheckpointError::File {
+                action: "write",
+                path: "/x".into(),
+                source: kept_for_others,
+            },
+        };
         for (error, expected) in [
             (ServiceError::from(Refusal::invalid("a", "b")), Code::InvalidArgument),
             (ServiceError::from(Refusal::Unsupported(text())), Code::Unimplemented),
@@ -328,6 +337,7 @@ mod tests {
             (file(Errno::IO), Code::Internal),
             (file(Errno::NOSPC), Code::ResourceExhausted),
             (file(Errno::MFILE), Code::ResourceExhausted),
+            (reserved, Code::ResourceExhausted),
             (ServiceError::Joined(Arc::new(busy())), Code::Aborted),
             (ServiceError::Joined(Arc::new(file(Errno::NOSPC))), Code::ResourceExhausted),
         ] {

@@ -59,9 +59,11 @@ impl Limit {
     }
 }
 
-/// This part of a file system is not for checkpoints: a container that made a large file of nothing must not fill the disk
-/// that all others write to.
+/// This part of a file system is not for checkpoints, up to [`RESERVE_BYTES`]: a container that made a large file of nothing
+/// must not fill the disk that all others write to.
 const RESERVE: u64 = 20;
+/// Enough for others even of a large file system.
+const RESERVE_BYTES: u64 = 1 << 30;
 /// How much is written until room is looked for again.
 const STRIDE: u64 = 16 << 20;
 
@@ -85,12 +87,30 @@ impl Timed {
 
     fn require_room(&mut self) -> io::Result<()> {
         let found = rustix::fs::fstatvfs(&self.file)?;
-        if found.f_bavail < found.f_blocks / RESERVE {
-            return Err(rustix::io::Errno::NOSPC.into());
-        }
+        require_reserve(found.f_bavail, found.f_blocks, found.f_frsize)?;
         self.stride = STRIDE;
         Ok(())
     }
+}
+
+/// A file system has no room that a checkpoint might use.
+#[derive(Debug, thiserror::Error)]
+#[error("no space left for checkpoints: {} KiB are free, and the last {} are for others", .left >> 10, .kept >> 10)]
+struct NoRoom {
+    /// In bytes.
+    left: u64,
+    /// In bytes.
+    kept: u64,
+}
+
+/// Fails with `StorageFull` if the file system, `blocks` of `size` bytes large, has no more than the others' part.
+fn require_reserve(available: u64, blocks: u64, size: u64) -> io::Result<()> {
+    let left = available.saturating_mul(size);
+    let kept = (blocks / RESERVE).saturating_mul(size).min(RESERVE_BYTES);
+    if left < kept {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, NoRoom { left, kept }));
+    }
+    Ok(())
 }
 
 impl Write for Timed {
@@ -252,6 +272,23 @@ mod tests {
             ("checkpoint/pages-1.img", 100_000, 0o600),
         ];
         assert_eq!(told, expected.map(|(name, size, mode)| (name.to_owned(), size, mode)));
+    }
+
+    #[test]
+    fn others_keep_a_part_of_a_small_disk_and_a_gibibyte_of_a_large_one() {
+        const MIB_IN_PAGES: u64 = 256;
+        let gib = |count: u64| count * 1024 * MIB_IN_PAGES;
+        require_reserve(gib(1), gib(252), 4096).unwrap();
+        require_reserve(51 * MIB_IN_PAGES, gib(1), 4096).unwrap_err();
+        require_reserve(52 * MIB_IN_PAGES, gib(1), 4096).unwrap();
+        let full = require_reserve(1023 * MIB_IN_PAGES, gib(252), 4096).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(
+            full.to_string(),
+            "no space left for checkpoints: 1047552 KiB are free, and the last 1048576 are for others"
+        );
+        // File systems that tell no size, like some in user space, have no such part.
+        require_reserve(0, 0, 4096).unwrap();
     }
 
     #[test]
