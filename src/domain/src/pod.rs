@@ -38,6 +38,9 @@ pub struct PodRecord {
     /// What it may use as a whole now: as asked for at first, then as updated.
     #[serde(default)]
     pub resources: PodResources,
+    /// A RestorePod that makes it has not answered: no client has it, and if the daemon ends now, none ever will.
+    #[serde(default)]
+    pub is_being_restored: bool,
     /// Its phase.
     pub phase: PodPhase,
 }
@@ -94,6 +97,8 @@ pub enum PodEvent {
     Fell(Downfall, Timestamp),
     /// A client changed what it may use as a whole.
     Resized(Box<PodResourcesChange>),
+    /// All that RestorePod makes of it is there.
+    Restored,
     /// A client wants it stopped.
     StopOrdered(Timestamp),
     /// A client wants it removed.
@@ -132,6 +137,9 @@ impl PodRecord {
         if let PodEvent::Resized(change) = event {
             return self.resized(*change);
         }
+        if event == PodEvent::Restored {
+            return self.restored();
+        }
         Ok(self.next(event)?.map(|phase| Self { phase, ..self.clone() }))
     }
 
@@ -142,6 +150,19 @@ impl PodRecord {
                 let resources = self.resources.changed(change);
                 let is_new = resources != self.resources;
                 Ok(is_new.then(|| Self { resources, ..self.clone() }))
+            }
+            PodPhase::Creating | PodPhase::NotReady { .. } | PodPhase::Removing => {
+                Err(self.refused())
+            }
+        }
+    }
+
+    /// A pod that was stopped meanwhile is not what was asked for.
+    fn restored(&self) -> Result<Option<Self>, PodRefusal> {
+        match self.phase {
+            PodPhase::Ready { .. } => {
+                let whole = || Self { is_being_restored: false, ..self.clone() };
+                Ok(self.is_being_restored.then(whole))
             }
             PodPhase::Creating | PodPhase::NotReady { .. } | PodPhase::Removing => {
                 Err(self.refused())
@@ -176,8 +197,8 @@ impl PodRecord {
             (P::Ready { .. }, E::RemoveOrdered | E::BringUpFailed(_))
             | (P::Ready { .. } | P::NotReady { .. } | P::Removing, E::BroughtUp { .. })
             | (P::Removing, E::BringUpFailed(_))
-            // Changes no phase, so it does not come here.
-            | (_, E::Resized(_)) => Err(self.refused()),
+            // They change no phase, so they do not come here.
+            | (_, E::Resized(_) | E::Restored) => Err(self.refused()),
         }
     }
 }

@@ -51,6 +51,15 @@ pub enum Hold {
     Reaper,
 }
 
+/// Which verb makes a pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    /// RunPodSandbox: when it is ready, it is the client's.
+    RunPod,
+    /// RestorePod: there is more to make before.
+    RestorePod,
+}
+
 /// A pod in memory.
 #[derive(Debug)]
 pub struct Pod {

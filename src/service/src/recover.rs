@@ -224,6 +224,9 @@ impl Service {
                 self.tear_down(pod).await?;
                 self.forget_pod(pod)
             }
+            PodPhase::Ready { .. } | PodPhase::NotReady { .. } if record.is_being_restored => {
+                self.remove_found_pod(pod).await
+            }
             PodPhase::NotReady { .. } => Ok(()),
             PodPhase::Ready { .. } if record.boot != self.host.boot => {
                 self.fell(pod, Downfall::Rebooted).await

@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::index::Index;
 use crate::metrics::{PullCounter, Stages};
 use crate::parents::Parents;
-use crate::pod::Pod;
+use crate::pod::{Maker, Pod};
 use crate::stats::{Rounds, Stats};
 use crate::supervisor::{ExecBounds, ShimProgram};
 use crate::{ServiceError, ServiceSettings};
@@ -54,7 +54,7 @@ pub struct Service {
     pub(crate) details: Arc<Rounds<Container>>,
     pub(crate) stages: Stages,
     pub(crate) pulls: PullCounter,
-    pub(crate) pod_claims: Arc<Claims<PodMetadata, PodSpec, PodId>>,
+    pub(crate) pod_claims: Arc<Claims<PodMetadata, (Maker, PodSpec), PodId>>,
     pub(crate) container_claims: Arc<Claims<ContainerName, ContainerSpec, ContainerId>>,
     /// Pods that are being made of checkpoints.
     pub(crate) restore_claims: Arc<Claims<PodMetadata, PodRestore, RestoredPod>>,

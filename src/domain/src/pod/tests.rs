@@ -40,6 +40,7 @@ fn pod(phase: PodPhase) -> PodRecord {
         boot: "b".into(),
         attachments: Vec::new(),
         resources: PodResources::default(),
+        is_being_restored: true,
         phase,
     }
 }
@@ -65,6 +66,7 @@ fn events() -> Vec<PodEvent> {
         PodEvent::BringUpFailed(at(3)),
         PodEvent::Fell(Downfall::Rebooted, at(3)),
         PodEvent::Resized(Box::new(resize())),
+        PodEvent::Restored,
         PodEvent::StopOrdered(at(3)),
         PodEvent::RemoveOrdered,
     ]
@@ -100,6 +102,20 @@ fn a_stop_is_success_in_every_phase() {
 fn a_ready_pod_is_not_removed_before_it_is_stopped() {
     let ready = pod(PodPhase::Ready { addresses: Vec::new(), reaper: None });
     ready.apply(PodEvent::RemoveOrdered).unwrap_err();
+}
+
+#[test]
+fn only_a_ready_pod_has_been_restored_and_stays_ready() {
+    for phase in phases() {
+        let restored = pod(phase.clone()).apply(PodEvent::Restored);
+        if matches!(phase, PodPhase::Ready { .. }) {
+            let restored = restored.unwrap().unwrap();
+            assert!(!restored.is_being_restored);
+            assert_eq!(restored.phase, phase);
+        } else {
+            restored.unwrap_err();
+        }
+    }
 }
 
 #[test]

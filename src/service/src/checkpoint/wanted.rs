@@ -1,5 +1,7 @@
 //! A pod that is to be made of a checkpoint, and one that was.
 
+use super::{CheckpointError, CheckpointLevel};
+use crate::{Service, ServiceError};
 use cringle_domain::id::{ContainerId, PodId};
 use cringle_domain::refusal::Refusal;
 use cringle_domain::spec::{ContainerSpec, PodSpec, Terminal};
@@ -53,6 +55,22 @@ impl PodRestore {
                 Err(Refusal::Unsupported(what))
             }
             None => Ok(()),
+        }
+    }
+}
+
+impl Service {
+    /// Refuses if pods are not made of checkpoints here.
+    ///
+    /// # Errors
+    /// By the configuration.
+    pub fn require_restores(&self) -> Result<(), ServiceError> {
+        match self.settings.checkpoint.level {
+            CheckpointLevel::None => Err(ServiceError::NoCheckpoints(CheckpointError::Off)),
+            CheckpointLevel::CheckpointOnly => {
+                Err(ServiceError::NoCheckpoints(CheckpointError::NoRestore))
+            }
+            CheckpointLevel::CheckpointRestore => Ok(()),
         }
     }
 }

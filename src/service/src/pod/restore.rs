@@ -1,17 +1,19 @@
 //! RestorePod: a new pod whose containers are made of a checkpoint, when they are started.
 //!
 //! Pod and containers come to be as any others do, by what the request says of them; of the checkpoint come memory and written
-//! files only. A daemon that dies in the middle leaves a pod that no client claims, like any other that was just run; a
-//! container of it whose checkpoint is not there whole can't be started.
+//! files only. Until all is there, the pod's record says that it is being restored: if the daemon dies in the middle, the next
+//! one takes the pod away, as no client has it.
 
 use crate::checkpoint::archive::Limit;
 use crate::checkpoint::intake::Intake;
 use crate::checkpoint::pod_options::{self, Archives};
 use crate::checkpoint::wanted::{PodRestore, RestoredPod};
-use crate::checkpoint::{CheckpointError, CheckpointLevel, Criu};
+use crate::checkpoint::{CheckpointError, Criu};
+use crate::pod::{Maker, Pod};
 use crate::{Service, ServiceError};
 use cringle_domain::container::{ContainerPhase, Origin};
 use cringle_domain::id::{ContainerId, PodId};
+use cringle_domain::pod::PodEvent;
 use cringle_domain::spec::ContainerSpec;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,26 +43,12 @@ impl Service {
         })
     }
 
-    /// Refuses if pods are not made of checkpoints here.
-    ///
-    /// # Errors
-    /// By the configuration.
-    pub fn require_restores(&self) -> Result<(), ServiceError> {
-        match self.settings.checkpoint.level {
-            CheckpointLevel::None => Err(ServiceError::NoCheckpoints(CheckpointError::Off)),
-            CheckpointLevel::CheckpointOnly => {
-                Err(ServiceError::NoCheckpoints(CheckpointError::NoRestore))
-            }
-            CheckpointLevel::CheckpointRestore => Ok(()),
-        }
-    }
-
     async fn pod_of_checkpoint(
         self: &Arc<Self>,
         wanted: PodRestore,
         limit: Limit,
     ) -> Result<RestoredPod, ServiceError> {
-        if let Some(standing) = self.standing_restore(&wanted)? {
+        if let Some(standing) = self.standing_restore(&wanted).await? {
             return Ok(standing);
         }
         let names = wanted.containers.iter().map(|one| one.metadata.name.as_str());
@@ -69,16 +57,32 @@ impl Service {
         })?;
         let criu = self.criu().await.map_err(ServiceError::NoCheckpoints)?;
         let name = super::display_name(&wanted.pod.metadata);
-        let pod = self.run_pod(wanted.pod).await?;
+        let id = self.run_pod_for(Maker::RestorePod, wanted.pod).await?;
+        let pod = self.pods.find(id.as_str())?;
         // Somebody else may have run the same pod just now, and it is not ours to take away then.
-        if !self.containers_of(&pod).is_empty() {
-            return Err(ServiceError::PodExists { name, pod });
+        if !pod.record().is_being_restored {
+            return Err(ServiceError::PodExists { name, pod: id });
         }
-        match self.fill_pod(&pod, wanted.containers, (archives, &criu, limit)).await {
-            Ok(containers) => Ok(RestoredPod { pod, containers }),
+        let filled = self.fill_pod(&id, wanted.containers, (archives, &criu, limit)).await;
+        self.hand_over(&pod, filled).await
+    }
+
+    /// Gives a pod to the client, or takes it away.
+    async fn hand_over(
+        self: &Arc<Self>,
+        pod: &Arc<Pod>,
+        filled: Result<Vec<(String, ContainerId)>, ServiceError>,
+    ) -> Result<RestoredPod, ServiceError> {
+        let whole = async {
+            let containers = filled?;
+            pod.tracked.advance(PodEvent::Restored).await?;
+            Ok(RestoredPod { pod: pod.pod_id().clone(), containers })
+        };
+        match whole.await {
+            Ok(restored) => Ok(restored),
             Err(error) => {
-                if let Err(error) = self.remove_pod(pod.as_str()).await {
-                    let error = crate::error::chain(&error);
+                if let Err(error) = self.remove_found_pod(pod).await {
+                    let (pod, error) = (pod.pod_id(), crate::error::chain(&error));
                     tracing::error!(%pod, error, "a pod that was not restored stays");
                 }
                 Err(error)
@@ -106,9 +110,18 @@ impl Service {
         Ok(made)
     }
 
-    /// The pod of that name, if it was made by the same request and waits for its containers to be started.
-    fn standing_restore(&self, wanted: &PodRestore) -> Result<Option<RestoredPod>, ServiceError> {
+    /// The pod of that name, if it was made by the same request and waits for its containers to be started. The caller has the
+    /// claim on the name, so that nobody restores it now.
+    async fn standing_restore(
+        self: &Arc<Self>,
+        wanted: &PodRestore,
+    ) -> Result<Option<RestoredPod>, ServiceError> {
         let Some(pod) = self.pods.named(&wanted.pod.metadata) else { return Ok(None) };
+        if pod.record().is_being_restored {
+            // It failed and could not be taken away.
+            self.remove_found_pod(&pod).await?;
+            return Ok(None);
+        }
         let id = pod.pod_id().clone();
         let is_made = |spec: &ContainerSpec| {
             let container = self.containers.named(&(id.clone(), spec.metadata.clone()))?;

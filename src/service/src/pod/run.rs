@@ -1,6 +1,6 @@
 //! RunPodSandbox: a pod from its spec, ready to take containers.
 
-use super::{Pod, display_name, files, plan_holds};
+use super::{Maker, Pod, display_name, files, plan_holds};
 use crate::{Service, ServiceError};
 use cringle_domain::attachment::AttachmentRecord;
 use cringle_domain::id::PodId;
@@ -25,6 +25,15 @@ impl Service {
     /// If the spec is refused, another pod of that name is there or being made, or something could not be made; then
     /// nothing is left.
     pub async fn run_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
+        self.run_pod_for(Maker::RunPod, spec).await
+    }
+
+    /// The same for one of the two verbs.
+    pub(super) async fn run_pod_for(
+        self: &Arc<Self>,
+        maker: Maker,
+        spec: PodSpec,
+    ) -> Result<PodId, ServiceError> {
         self.require_known_handler(&spec.runtime_handler)?;
         if spec.namespaces.users.mapping().is_some() {
             self.user_namespaces()
@@ -33,8 +42,8 @@ impl Service {
         let name = spec.metadata.clone();
         let (service, wanted) = (Arc::clone(self), spec.clone());
         // On the heap: it holds the futures of all its steps.
-        let made = || async move { Box::pin(service.pod_as_wanted(wanted)).await };
-        let made = self.pod_claims.carry_out(&name, spec, made).await;
+        let made = || async move { Box::pin(service.pod_as_wanted(maker, wanted)).await };
+        let made = self.pod_claims.carry_out(&name, (maker, spec), made).await;
         made.unwrap_or_else(|so_far| Err(ServiceError::Busy { name: display_name(&name), so_far }))
     }
 
@@ -52,10 +61,14 @@ impl Service {
         }
     }
 
-    async fn pod_as_wanted(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
+    async fn pod_as_wanted(
+        self: &Arc<Self>,
+        maker: Maker,
+        spec: PodSpec,
+    ) -> Result<PodId, ServiceError> {
         match self.standing_pod(&spec).await? {
             Some(id) => Ok(id),
-            None => Box::pin(self.make_pod(spec)).await,
+            None => Box::pin(self.make_pod(maker, spec)).await,
         }
     }
 
@@ -65,7 +78,9 @@ impl Service {
         let Some(pod) = self.pods.named(&spec.metadata) else { return Ok(None) };
         let record = pod.record();
         match &record.phase {
-            PodPhase::Ready { .. } if record.spec == *spec => Ok(Some(record.id.clone())),
+            PodPhase::Ready { .. } if record.spec == *spec && !record.is_being_restored => {
+                Ok(Some(record.id.clone()))
+            }
             PodPhase::Removing => Ok(None),
             // No client ever got it: its making failed and could not be undone, or was cut off by a bug.
             PodPhase::Creating | PodPhase::NotReady { why: Downfall::BringUpFailed, .. } => {
@@ -79,7 +94,11 @@ impl Service {
         }
     }
 
-    async fn make_pod(self: &Arc<Self>, spec: PodSpec) -> Result<PodId, ServiceError> {
+    async fn make_pod(
+        self: &Arc<Self>,
+        maker: Maker,
+        spec: PodSpec,
+    ) -> Result<PodId, ServiceError> {
         let id = PodId::from_bytes(self.host.random_bytes()?);
         let plan = files::plan(&spec, &self.settings.plan)?;
         let attachments = self.plan_attachments(&spec, &id)?;
@@ -88,8 +107,17 @@ impl Service {
         let boot = self.host.boot.clone();
         let created = self.clock.now();
         let resources = spec.resources.clone();
-        let record =
-            PodRecord { id: id.clone(), spec, plan, created, boot, attachments, resources, phase };
+        let record = PodRecord {
+            id: id.clone(),
+            spec,
+            plan,
+            created,
+            boot,
+            attachments,
+            resources,
+            is_being_restored: maker == Maker::RestorePod,
+            phase,
+        };
         let path = self.layout.pod_record(&id);
         let tracked = tokio::task::block_in_place(|| Tracked::create(path, record))?;
         let journal = Holds::new(self.layout.pod_holds(&id));

@@ -38,6 +38,7 @@ fn record(phase: PodPhase) -> PodRecord {
         boot: "b".to_owned(),
         attachments: Vec::new(),
         resources: PodResources::default(),
+        is_being_restored: false,
         phase,
     }
 }
