@@ -59,6 +59,11 @@ fn a_restored_container_goes_on_where_it_was() -> Result<()> {
         }
         let inside = stage.cri.output(&id, &["readlink", "/proc/self/ns/net"]).await?;
         ensure!(inside.trim() == path(&process.to_string(), "net")?.display().to_string());
+        // Its clocks are its own, and what is executed in it goes by the same.
+        let time = path(&process.to_string(), "time")?;
+        ensure!(time != path("self", "time")?, "CRIU made no time namespace");
+        let inside = stage.cri.output(&id, &["readlink", "/proc/self/ns/time"]).await?;
+        ensure!(inside.trim() == time.display().to_string(), "{inside}");
         stage.cri.stop(&id, 10).await?;
         let status = stage.cri.container(&id).await?;
         ensure!(status.exit_code == 7, "{status:?}");

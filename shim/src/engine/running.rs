@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cringle_kernel::cgroup::{Cgroup, Clamp};
 use cringle_kernel::clone::Birth;
-use cringle_kernel::namespace::Namespaces;
+use cringle_kernel::namespace::{self, Namespaces};
 use cringle_kernel::process as kernel;
 use oci_spec::runtime::{LinuxResources, Process};
 
@@ -27,6 +27,8 @@ pub(crate) struct Running {
     bounds: Arc<Bounds>,
     /// The container's `tasks` files, opened for the first further process: where there is one, there are more.
     tasks: OnceLock<Vec<OwnedFd>>,
+    /// Which namespaces those join.
+    namespaces: OnceLock<Namespaces>,
 }
 
 /// Whom a signal is for.
@@ -50,7 +52,7 @@ const SHARED: Namespaces = Namespaces::MOUNT
 
 impl Running {
     pub(super) fn new(child: Child, cgroup: Cgroup, bounds: Arc<Bounds>) -> Self {
-        Self { child, cgroup, bounds, tasks: OnceLock::new() }
+        Self { child, cgroup, bounds, tasks: OnceLock::new(), namespaces: OnceLock::new() }
     }
 
     /// The container of a bundle, if it runs, found again by what was noted.
@@ -85,6 +87,19 @@ impl Running {
         &self.cgroup
     }
 
+    fn namespaces(&self) -> Namespaces {
+        *self.namespaces.get_or_init(|| {
+            let users = self.bounds.users.as_ref().map_or(Namespaces::NONE, |_| Namespaces::USER);
+            // CRIU gives what it restores one, in which the clocks go on where they were.
+            let time = match namespace::is_shared(self.pid(), Namespaces::TIME) {
+                Ok(false) => Namespaces::TIME,
+                // There is none; or the container is gone, which joining the others will tell.
+                Ok(true) | Err(_) => Namespaces::NONE,
+            };
+            SHARED.with(users).with(time)
+        })
+    }
+
     /// Executes another process in the container; returns once it was executed.
     ///
     /// # Errors
@@ -112,7 +127,7 @@ impl Running {
             sync: theirs,
             tasks: self.tasks()?,
             init: self.pidfd(),
-            namespaces: users.map_or(SHARED, |_| SHARED.with(Namespaces::USER)),
+            namespaces: self.namespaces(),
             owner: process::owner(plan.user, users)?,
             stdio: stdio.complete()?,
         };

@@ -36,6 +36,8 @@ impl Namespaces {
     pub const CGROUP: Self = Self(libc::CLONE_NEWCGROUP);
     /// User and group ids.
     pub const USER: Self = Self(libc::CLONE_NEWUSER);
+    /// Clocks that count from the start (time_namespaces(7), since Linux 5.6).
+    pub const TIME: Self = Self(libc::CLONE_NEWTIME);
 
     /// The `CLONE_NEW*` bits.
     #[must_use]
@@ -78,6 +80,7 @@ impl Namespaces {
             Self::UTS => Some("uts"),
             Self::CGROUP => Some("cgroup"),
             Self::USER => Some("user"),
+            Self::TIME => Some("time"),
             Self(_) => None,
         }
     }
@@ -184,6 +187,18 @@ pub fn unpin(target: &Path) -> Result<()> {
 /// The process is gone, or the set is not of exactly one kind.
 pub fn of(pid: i32, kind: Namespaces) -> Result<OwnedFd> {
     open(&path_of(&pid.to_string(), kind)?, kind)
+}
+
+/// Whether the calling thread is in the same namespace of that kind as the process with that id.
+///
+/// # Errors
+/// The process is gone, the kernel has no such namespaces, or the set is not of exactly one kind.
+pub fn is_shared(pid: i32, kind: Namespaces) -> Result<bool> {
+    let name = |path: PathBuf| {
+        std::fs::read_link(&path)
+            .map_err(|error| SystemError::new("readlink", format!("{path:?}"), error))
+    };
+    Ok(name(path_of(&pid.to_string(), kind)?)? == name(own_path(kind)?)?)
 }
 
 fn own_path(kind: Namespaces) -> Result<PathBuf> {
