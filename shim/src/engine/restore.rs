@@ -27,7 +27,7 @@ use cringle_kernel::cgroup::Cgroup;
 use cringle_kernel::clone::Born;
 use cringle_kernel::namespace::Namespaces;
 use cringle_kernel::process::{self, Exit, Texts};
-use cringle_kernel::{mountinfo, proc};
+use cringle_kernel::{criu, mountinfo, proc};
 use cringle_proto_shim::record::{
     RESTORE_FILE, RESTORE_IMAGES, RESTORE_WORK, RestoreRecord, VERSION,
 };
@@ -52,8 +52,6 @@ const LOG: &str = "restore.log";
 const PID: &str = "pid";
 /// Under this name images know a PID namespace that is not their container's own.
 const PROCESSES: &str = "extRootPidNS";
-/// The most that is told of its errors.
-const SAID_LIMIT: usize = 600;
 
 /// A restoration, decided.
 #[derive(Debug)]
@@ -224,7 +222,7 @@ impl Restore {
         }
         let ended = process::wait(&born.pidfd).attempting(|| "wait for CRIU".to_owned())?;
         if ended != Exit::Code(0) {
-            let said = self.said();
+            let said = criu::said(&self.directory.join(RESTORE_WORK).join(LOG));
             return Err(EngineError::Restore(format!("criu ended {}: {said}", how(Some(ended)))));
         }
         let init = self.init()?;
@@ -247,22 +245,6 @@ impl Restore {
             return Err(EngineError::Restore(format!("process {pid} is not a child of the shim")));
         }
         Ok(Born { pid, pidfd })
-    }
-
-    /// The errors in its log. The first ones are the cause.
-    fn said(&self) -> String {
-        /// It wants more descriptors than it may have, and does without.
-        const IDLE: &str = "RLIMIT_NOFILE";
-        let log = std::fs::read(self.directory.join(RESTORE_WORK).join(LOG)).unwrap_or_default();
-        let log = String::from_utf8_lossy(&log);
-        let lines = log.lines().filter_map(|line| line.split_once("Error (").map(|(_, rest)| rest));
-        let lines: Vec<&str> = lines.filter(|line| !line.contains(IDLE)).collect();
-        let said = match (lines.is_empty(), log.lines().last()) {
-            (false, _) => lines.join("; "),
-            (true, Some(last)) => last.to_owned(),
-            (true, None) => "it said nothing".to_owned(),
-        };
-        said.chars().take(SAID_LIMIT).collect()
     }
 }
 

@@ -9,6 +9,7 @@ pub mod error;
 
 // Processes.
 pub mod clone;
+pub mod criu;
 pub mod inherited;
 pub mod memory;
 pub mod poll;

@@ -1,6 +1,7 @@
 //! CRIU: which program it is, whether it works here, and the call that dumps a process tree.
 
 use super::CheckpointError;
+use cringle_kernel::criu;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -22,8 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const KILLING: Duration = Duration::from_secs(10);
 /// The most that is kept of what it says.
 const OUTPUT_LIMIT: u64 = 64 << 10;
-/// The most that is told of it.
-const SAID_LIMIT: usize = 600;
 /// Its log in its working directory.
 pub(crate) const LOG: &str = "dump.log";
 /// Under this name the image knows the network namespace, which is the pod's.
@@ -74,7 +73,7 @@ impl Criu {
         };
         let told = run(&program, &["--version"]).await?;
         let version = version(&told).ok_or_else(|| {
-            format!("\"{}\" does not tell its version: {}", program.display(), last(&told))
+            format!("\"{}\" does not tell its version: {}", program.display(), criu::last(&told))
         })?;
         if version.1 < OLDEST {
             let program = program.display();
@@ -116,8 +115,7 @@ impl Criu {
         match status.map_err(CheckpointError::file("wait for", &self.program))? {
             Some(status) if status.success() => Ok(()),
             Some(status) => {
-                let log = std::fs::read(dump.work.join(LOG)).unwrap_or_default();
-                let (status, said) = (status.to_string(), errors(&String::from_utf8_lossy(&log)));
+                let (status, said) = (status.to_string(), criu::said(&dump.work.join(LOG)));
                 Err(CheckpointError::Criu { status, said })
             }
             None => Err(CheckpointError::Late(dump.patience)),
@@ -219,7 +217,7 @@ async fn run(program: &Path, words: &[&str]) -> Result<String, String> {
     if status.success() {
         Ok(told)
     } else {
-        Err(format!("{shown} ended with {status}: {}", last(&told)))
+        Err(format!("{shown} ended with {status}: {}", criu::last(&told)))
     }
 }
 
@@ -230,21 +228,6 @@ fn version(told: &str) -> Option<(String, (u32, u32))> {
     let major = numbers.next()?.ok()?;
     let minor = numbers.next().and_then(Result::ok).unwrap_or(0);
     Some((text.to_owned(), (major, minor)))
-}
-
-/// The last line that says something.
-fn last(told: &str) -> String {
-    let line = told.lines().rev().find(|line| !line.trim().is_empty());
-    line.unwrap_or("it said nothing").trim().chars().take(SAID_LIMIT).collect()
-}
-
-/// The errors in a log. The first ones are the cause.
-fn errors(log: &str) -> String {
-    /// It wants more descriptors than it may have, and does without.
-    const IDLE: &str = "RLIMIT_NOFILE";
-    let lines = log.lines().filter_map(|line| line.split_once("Error (").map(|(_, rest)| rest));
-    let lines: Vec<&str> = lines.filter(|line| !line.contains(IDLE)).collect();
-    if lines.is_empty() { last(log) } else { lines.join("; ").chars().take(SAID_LIMIT).collect() }
 }
 
 #[cfg(test)]
@@ -277,15 +260,6 @@ mod tests {
         }
         let fit = program(place.path(), "[ $1 = --version ] && echo Version: 10.0; exit 0");
         assert_eq!(Criu::find(Some(&fit)).await.unwrap().version(), "10.0");
-    }
-
-    #[test]
-    fn the_errors_of_a_log_are_told_and_the_idle_one_is_not() {
-        let log = "(00.1) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self\n\
-                   (00.2) Warn (x): y\n(00.3) Error (a.c:2): Can't dump\n(00.4) Error (b.c:3): FAILED.\n";
-        assert_eq!(errors(log), "a.c:2): Can't dump; b.c:3): FAILED.");
-        assert_eq!(errors("one\ntwo\n"), "two");
-        assert_eq!(errors(""), "it said nothing");
     }
 
     #[test]
