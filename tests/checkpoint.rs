@@ -315,7 +315,7 @@ fn a_stop_cuts_a_checkpoint_short_and_keeps_its_grace_and_an_exec_waits_for_eith
         };
 
         // What is executed meanwhile begins when the container goes on, or has its time-out.
-        let checkpoint = begin(stage, 3).await?;
+        let checkpoint = begin(stage, 8).await?;
         let late = stage.cri.clone().exec(&id, &["true"], 1).await.map(drop);
         ensure!(code(&late) == Some(Code::DeadlineExceeded), "{late:?}");
         ensure!(stage.cri.output(&id, &["echo", "after"]).await? == "after\n");

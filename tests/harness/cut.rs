@@ -18,8 +18,10 @@ use tonic::{Code, Request};
 const GONE: &str = "client gone, operation goes on";
 const DONE: &str = "operation without its client done";
 
-/// How long a client that has a deadline waits: not long enough for what hangs.
-const DEADLINE: Duration = Duration::from_millis(100);
+/// How long a client that has a deadline waits: not long enough for what hangs, and long enough to get there.
+const DEADLINE: Duration = Duration::from_secs(1);
+/// The same for one that pulls: the daemon gives the pull up with it.
+const PULL_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A call that makes or changes something.
 #[derive(Debug, Clone)]
@@ -53,6 +55,10 @@ pub enum Cut {
 pub const CUTS: [Cut; 3] = [Cut::Cancelled, Cut::Disconnected, Cut::Deadline];
 
 impl Call {
+    fn deadline(&self) -> Duration {
+        if matches!(self, Self::Pull(_)) { PULL_DEADLINE } else { DEADLINE }
+    }
+
     /// Makes the call; the id that it is answered with, if its kind is, or what a command wrote.
     pub async fn make(&self, cri: &mut Cri) -> Result<String> {
         Box::pin(self.send(cri, None)).await
@@ -161,7 +167,7 @@ impl Doomed {
         let task = match cut {
             Cut::Cancelled => call.spawn(cri.clone(), None),
             Cut::Disconnected => call.spawn(Cri::connect(&daemon.socket()).await?, None),
-            Cut::Deadline => call.spawn(cri.clone(), Some(DEADLINE)),
+            Cut::Deadline => call.spawn(cri.clone(), Some(call.deadline())),
         };
         Ok(Self { task, cut, gone, done })
     }

@@ -97,13 +97,13 @@ impl Runtime for Host {
     }
 }
 
-/// Plugins that have half a second to answer, and two to register.
+/// Plugins that have two seconds to answer and to register.
 pub(crate) fn nri(validator: Option<ValidatorSettings>) -> Arc<Nri> {
     Nri::new(NriSettings {
         plugin_directory: "/nowhere".into(),
         plugin_config_directory: "/nowhere".into(),
         registration_timeout: Duration::from_secs(2),
-        request_timeout: Duration::from_millis(500),
+        request_timeout: Duration::from_secs(2),
         validator,
     })
 }

@@ -61,7 +61,7 @@ async fn plugins_are_configured_synchronised_and_asked_in_the_order_of_their_ind
     let first = join(&nri, &host, replying("10-a", "CreateContainer", answer(&setting("A")))).await;
     assert_eq!(nri.names(), ["10-a", "20-b"]);
     let configured: ConfigureRequest = first.seen().unwrap();
-    assert_eq!((configured.runtime_name.as_str(), configured.request_timeout), ("cringle", 500));
+    assert_eq!((configured.runtime_name.as_str(), configured.request_timeout), ("cringle", 2000));
     assert_eq!(first.seen::<SynchronizeRequest>().unwrap().pods, [pod()]);
     run(&nri).await.unwrap();
     let creation = create(&nri).await.unwrap();
