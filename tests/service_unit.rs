@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use cringle_proto_cri::v1::{Mount, NamespaceMode, NamespaceOption, StatusRequest, StatusResponse};
 use cringle_tests::client::{Cri, message};
 use cringle_tests::footprint::parent;
+use cringle_tests::program;
 use cringle_tests::request::{container, namespaces, pod, with_namespaces};
 use cringle_tests::stage::{BUSYBOX, on_stage, skip};
 use cringle_tests::wait;
@@ -243,10 +244,8 @@ if libc.prctl(22, 2, ctypes.c_void_p(ctypes.addressof(program)), 0, 0) != 0:
     sys.exit("no filter: " + os.strerror(ctypes.get_errno()))
 os.execv(sys.argv[1], sys.argv[1:])
 "#;
-    use std::os::unix::fs::PermissionsExt as _;
     let path = directory.join("old-kernel");
-    std::io::Write::write_all(&mut fs::File::create(&path)?, SCRIPT.as_bytes())?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    program::write(&path, SCRIPT)?;
     Ok(path)
 }
 

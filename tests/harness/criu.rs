@@ -1,11 +1,10 @@
 //! CRIU, the true one and others in its place.
 
+use crate::program;
 use crate::stage::{self, Stage};
 use crate::wait::until;
 use anyhow::{Context, Result};
-use std::fs::{self, File};
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -37,12 +36,8 @@ pub async fn made_good(stage: &Stage) -> Result<()> {
 
 /// Writes a program of these lines of shell, replacing what was there.
 pub fn script(directory: &Path, lines: &str) -> Result<PathBuf> {
-    let (path, draft) = (directory.join("criu"), directory.join("criu.draft"));
-    let mut file = File::create(&draft)?;
-    writeln!(file, "#!/bin/sh\n{lines}")?;
-    drop(file);
-    fs::set_permissions(&draft, fs::Permissions::from_mode(0o755))?;
-    fs::rename(&draft, &path)?;
+    let path = directory.join("criu");
+    program::write(&path, &format!("#!/bin/sh\n{lines}\n"))?;
     Ok(path)
 }
 

@@ -20,6 +20,7 @@ pub mod inventory;
 pub mod leak;
 pub mod limit;
 pub mod plugin;
+pub mod program;
 pub mod registry;
 pub mod request;
 pub mod session;
