@@ -2,13 +2,13 @@
 //! still there. The next tests take them down as any operator would, with a daemon of the same configuration.
 
 use crate::client::Cri;
-use crate::daemon::Daemon;
+use crate::daemon::{CONFIGURATION, Daemon};
 use crate::wait::until;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use tokio::sync::Mutex;
 
@@ -54,8 +54,11 @@ pub(crate) async fn sweep() -> Result<()> {
     let mut swept = SWEPT.lock().await;
     if !*swept {
         for directory in stages()? {
-            let what = || format!("failed to take down \"{}\"", directory.display());
-            take_down(&directory).await.with_context(what)?;
+            // What an older revision left, with a configuration of its own, is no fault of this one.
+            if let Err(error) = take_down(&directory).await {
+                let shown = directory.display();
+                writeln!(std::io::stderr(), "failed to take down \"{shown}\": {error:#}")?;
+            }
         }
         *swept = true;
     }
@@ -65,6 +68,11 @@ pub(crate) async fn sweep() -> Result<()> {
 /// Takes down one stage if its test is dead; whether it was. Its other processes may be alive.
 pub async fn take_down(directory: &Path) -> Result<bool> {
     let Some(_owner) = Owner::of_abandoned(directory)? else { return Ok(false) };
+    if !directory.join(CONFIGURATION).exists() {
+        // Its test was killed before it had a daemon.
+        fs::remove_dir_all(directory)?;
+        return Ok(true);
+    }
     let mut daemon = Daemon::adopt(directory)?;
     end_daemons(&daemon.configuration()).await?;
     daemon.disarm()?;
@@ -94,7 +102,11 @@ async fn end_daemons(configuration: &Path) -> Result<()> {
         let line = PathBuf::from(format!("/proc/{number}/cmdline"));
         let is_one = || fs::read(&line).is_ok_and(|line| line.ends_with(wanted.as_bytes()));
         if let (true, Some(pid)) = (is_one(), Pid::from_raw(number)) {
-            kill_process(pid, Signal::KILL)?;
+            match kill_process(pid, Signal::KILL) {
+                // It has just ended.
+                Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+                Err(error) => return Err(error.into()),
+            }
             until("a daemon that was left ends", async || Ok(!is_one())).await?;
         }
     }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 /// The name of its configuration.
-const CONFIGURATION: &str = "cringle.toml";
+pub(crate) const CONFIGURATION: &str = "cringle.toml";
 /// The subnet of every stage: each has a network namespace of its own.
 const SUBNET: &str = "10.244.7.0/24";
 
