@@ -28,6 +28,10 @@ class Packages:
             command = ["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *wanted]
             done = subprocess.run(command, cwd=self.archives, capture_output=True, text=True, check=False)
             if done.returncode != 0:
+                # The lists may be older than what the mirror has.
+                subprocess.run(["apt-get", "-q", "-o", "Acquire::Retries=5", "update"], stdout=subprocess.DEVNULL, check=False)
+                done = subprocess.run(command, cwd=self.archives, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
                 raise SystemExit(f"failed to download packages {wanted}: {done.stderr.strip()}")
         for name in missing:
             tree = self.trees / name
