@@ -78,7 +78,7 @@ class Kubelet:
             "resolvConf": str(self.directory / "resolv.conf"), "volumePluginDir": str(self.root / "plugins-of-volumes"),
             "fileCheckFrequency": "1s", "syncFrequency": "5s", "nodeStatusUpdateFrequency": "5s", "volumeStatsAggPeriod": "5s",
             "crashLoopBackOff": {"maxContainerRestartPeriod": "3s"}, "serializeImagePulls": False, "registryPullQPS": 0,
-            "containerLogMaxSize": "64Ki", "containerLogMaxFiles": 5, "containerLogMonitorInterval": "3s",
+            "containerLogMaxSize": "64Ki", "containerLogMaxFiles": 10, "containerLogMonitorInterval": "3s",
             "imageGCHighThresholdPercent": 100, "evictionHard": {"memory.available": "10Mi"},
             "allowedUnsafeSysctls": ["net.core.somaxconn"],
         }

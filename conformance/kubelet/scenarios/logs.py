@@ -3,7 +3,7 @@
 import gzip
 import subprocess
 
-from node.manifests import FOREVER, pod, shell
+from node.manifests import FOREVER, host_path, mount, pod, shell
 from node.waiting import until
 from scenarios.scenario import Scenario
 from stage.steps import expect
@@ -35,15 +35,21 @@ class Rotation(Scenario):
     """While the kubelet rotates a log, no line is lost, and who follows it sees them all."""
 
     def pods(self):
-        count = f"echo $i {FILLING}; i=$((i + 1)); [ $((i % 40)) -ne 0 ] || sleep 0.1"
-        return [pod("rotation", shell("main", f"sleep 2; i=0; while [ $i -lt {LINES} ]; do {count}; done; {FOREVER}"))]
+        self.folder = self.node.folder("rotation")
+        # The first line is there for who follows; the others come when it was seen.
+        wait = "[ $i -ne 1 ] || until [ -e /shared/go ]; do sleep 0.1; done"
+        count = f"echo $i {FILLING}; i=$((i + 1)); [ $((i % 40)) -ne 0 ] || sleep 0.1; {wait}"
+        script = f"i=0; while [ $i -lt {LINES} ]; do {count}; done; {FOREVER}"
+        return [pod("rotation", shell("main", script, volumeMounts=[mount("shared", "/shared")]), volumes=[host_path("shared", self.folder)])]
 
     def check(self):
         self.node.running("rotation", "main")
-        with subprocess.Popen(["curl", "--silent", "--insecure", "--no-buffer", "--noproxy", "*",
+        with subprocess.Popen(["curl", "--silent", "--insecure", "--no-buffer", "--noproxy", "*", "--max-time", "300",
                                "https://127.0.0.1:10250/containerLogs/default/rotation-node/main?follow=true"], stdout=subprocess.PIPE) as follower:
             try:
-                followed = [int(follower.stdout.readline().split()[0]) for _ in range(LINES)]
+                followed = [int(follower.stdout.readline().split()[0])]
+                (self.folder / "go").touch()
+                followed += [int(follower.stdout.readline().split()[0]) for _ in range(LINES - 1)]
             finally:
                 follower.kill()
         folder = self.node.log_files("rotation", "main")

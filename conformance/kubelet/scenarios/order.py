@@ -72,8 +72,9 @@ class Restarts(Scenario):
         waiting = self.node.await_container("restarts", "main", lambda status: "waiting" in status.get("state", {}))["state"]["waiting"]
         expect(waiting["reason"] == "CrashLoopBackOff", waiting)
         # The attempt that the kubelet asked for is the runtime's too, and old ones are removed but for one.
-        attempts = sorted(int(entry["metadata"]["attempt"]) for entry in self.node.containers("restarts"))
-        expect(attempts[-1] >= 3 and len(attempts) <= 3, attempts)
+        def attempts():
+            return sorted(int(entry["metadata"]["attempt"]) for entry in self.node.containers("restarts"))
+        until(lambda: attempts()[-1] >= 3 and len(attempts()) <= 3, lambda: f"not the attempts {attempts()}")
 
 
 class RestartRules(Scenario):

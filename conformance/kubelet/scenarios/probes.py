@@ -44,9 +44,9 @@ class FailedProbes(Scenario):
         return [pod("sick",
                     shell("slow", FOREVER, livenessProbe={"exec": {"command": ["sleep", "60"]}, **fatal}),
                     shell("wrong", "trap 'exit 4' TERM; while :; do sleep 1 & wait $!; done",
-                          livenessProbe={"exec": {"command": ["false"]}, **fatal}),
+                          livenessProbe={"exec": {"command": ["false"]}, "initialDelaySeconds": 2, **fatal}),
                     shell("deaf", "trap '' TERM; while :; do sleep 1; done",
-                          livenessProbe={"httpGet": {"path": "/", "port": 9}, **fatal}))]
+                          livenessProbe={"httpGet": {"path": "/", "port": 9}, "initialDelaySeconds": 2, **fatal}))]
 
     def check(self):
         for name, code in (("slow", 0), ("wrong", 4), ("deaf", 137)):
