@@ -13,6 +13,9 @@ PREFIX := /usr/local
 # A shim at a fixed address shares its relocated pages with all others: 400 kB less for each container.
 SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 
+# Its parts share two cores, cargo's lock and the host.
+.NOTPARALLEL:
+
 .PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps install-criu
 
 # FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
