@@ -1,5 +1,6 @@
 //! The namespaces of a container: which are new, which are joined, and how a child gets into them.
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 
@@ -228,6 +229,17 @@ pub(super) fn enter_users(users: BorrowedFd<'_>, new: Namespaces) -> Result<()> 
     credential::become_user(0, 0, &[]).attempting(attempt)?;
     let own = Namespaces::MOUNT.with(Namespaces::CGROUP);
     namespace::unshare(own.without(own.without(new))).attempting(attempt)
+}
+
+/// A namespace of a process, as its name and number.
+///
+/// # Errors
+/// The process is gone, or the kernel has no such namespaces.
+pub(super) fn name_of(pid: i32, kind: &str) -> Result<OsString> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    let target = std::fs::read_link(&path)
+        .map_err(|source| EngineError::Read { path: path.into(), source })?;
+    Ok(target.into_os_string())
 }
 
 #[cfg(test)]

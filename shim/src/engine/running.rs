@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use cringle_kernel::cgroup::{Cgroup, Clamp};
 use cringle_kernel::clone::Birth;
-use cringle_kernel::namespace::{self, Namespaces};
+use cringle_kernel::namespace::Namespaces;
 use cringle_kernel::process as kernel;
 use oci_spec::runtime::{LinuxResources, Process};
 
@@ -91,10 +91,12 @@ impl Running {
         *self.namespaces.get_or_init(|| {
             let users = self.bounds.users.as_ref().map_or(Namespaces::NONE, |_| Namespaces::USER);
             // CRIU gives what it restores one, in which the clocks go on where they were.
-            let time = match namespace::is_shared(self.pid(), Namespaces::TIME) {
-                Ok(false) => Namespaces::TIME,
+            let own = rustix::process::getpid().as_raw_pid();
+            let clocks = |pid| namespaces::name_of(pid, "time");
+            let time = match (clocks(self.pid()), clocks(own)) {
+                (Ok(theirs), Ok(ours)) if theirs != ours => Namespaces::TIME,
                 // There is none; or the container is gone, which joining the others will tell.
-                Ok(true) | Err(_) => Namespaces::NONE,
+                (Ok(_) | Err(_), Ok(_) | Err(_)) => Namespaces::NONE,
             };
             SHARED.with(users).with(time)
         })

@@ -189,18 +189,6 @@ pub fn of(pid: i32, kind: Namespaces) -> Result<OwnedFd> {
     open(&path_of(&pid.to_string(), kind)?, kind)
 }
 
-/// Whether the calling thread is in the same namespace of that kind as the process with that id.
-///
-/// # Errors
-/// The process is gone, the kernel has no such namespaces, or the set is not of exactly one kind.
-pub fn is_shared(pid: i32, kind: Namespaces) -> Result<bool> {
-    let name = |path: PathBuf| {
-        std::fs::read_link(&path)
-            .map_err(|error| SystemError::new("readlink", format!("{path:?}"), error))
-    };
-    Ok(name(path_of(&pid.to_string(), kind)?)? == name(own_path(kind)?)?)
-}
-
 fn own_path(kind: Namespaces) -> Result<PathBuf> {
     path_of("thread-self", kind)
 }

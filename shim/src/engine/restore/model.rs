@@ -7,6 +7,7 @@ use cringle_kernel::mountinfo::{self, Mount};
 
 use super::super::error::{Attempting as _, EngineError, Result};
 use super::super::mounts::What;
+use super::super::namespaces::name_of;
 use super::super::plan::Plan;
 
 /// Filesystems that a container has of its own, each made anew.
@@ -58,14 +59,14 @@ impl Model {
         Ok(Self {
             namespaces: INHERITED
                 .into_iter()
-                .map(|kind| Ok((kind, namespace(pid, kind)?)))
+                .map(|kind| Ok((kind, name_of(pid, kind)?)))
                 .collect::<Result<_>>()?,
             processes: match processes {
                 Some((_, path)) => Some(namespace_at(path)?),
                 None if plan.namespaces.has(cringle_kernel::namespace::Namespaces::PID) => None,
-                None => Some(namespace(pid, "pid")?),
+                None => Some(name_of(pid, "pid")?),
             },
-            host_processes: namespace(pid, "pid")?,
+            host_processes: name_of(pid, "pid")?,
             label: label(pid),
             mounts: mounts.collect(),
         })
@@ -135,18 +136,7 @@ pub(super) fn label(pid: i32) -> Option<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/attr/current")).ok()
 }
 
-/// A namespace of a process, as its name and number.
-///
-/// # Errors
-/// The process is gone.
-pub(super) fn namespace(pid: i32, kind: &str) -> Result<OsString> {
-    let path = format!("/proc/{pid}/ns/{kind}");
-    let target = std::fs::read_link(&path)
-        .map_err(|source| EngineError::Read { path: path.into(), source })?;
-    Ok(target.into_os_string())
-}
-
-/// The same, of a PID namespace by its path.
+/// A PID namespace by its path, as its name and number.
 fn namespace_at(path: &Path) -> Result<OsString> {
     use std::os::unix::fs::MetadataExt as _;
     let found = std::fs::metadata(path)

@@ -11,8 +11,9 @@ use rustix::thread::{Timespec, nanosleep};
 
 use super::super::create::cgroup as of_cgroup;
 use super::super::error::{EngineError, Result};
+use super::super::namespaces::name_of;
 use super::super::plan::Plan;
-use super::model::{Model, label, namespace};
+use super::model::{Model, label};
 
 /// How long a thread may take to stop that was told to.
 const PATIENCE_MILLISECONDS: u32 = 2000;
@@ -35,8 +36,8 @@ pub(super) fn verify(model: &Model, init: &Born, (plan, cgroup): (&Plan, &Cgroup
     if let Some(stranger) = pids.difference(&family).next() {
         return Err(refused(*stranger, "it is none of the container's"));
     }
-    let mount_namespace = namespace(init.pid, "mnt")?;
-    let pid_namespace = namespace(init.pid, "pid")?;
+    let mount_namespace = name_of(init.pid, "mnt")?;
+    let pid_namespace = name_of(init.pid, "pid")?;
     let expected = match &model.processes {
         Some(shared) => pid_namespace == *shared,
         None => pid_namespace != model.host_processes,
@@ -46,7 +47,7 @@ pub(super) fn verify(model: &Model, init: &Born, (plan, cgroup): (&Plan, &Cgroup
     }
     model.require_mounts(init.pid, plan)?;
     // CRIU makes one in which the clocks that count since the start of the host go on where they were.
-    let clocks = namespace(init.pid, "time")?;
+    let clocks = name_of(init.pid, "time")?;
     let same = [("mnt", &mount_namespace), ("pid", &pid_namespace), ("time", &clocks)];
     for pid in &family {
         // Each thread may be in namespaces of its own, and outlive the first one.
@@ -56,7 +57,7 @@ pub(super) fn verify(model: &Model, init: &Born, (plan, cgroup): (&Plan, &Cgroup
             }
             let inherited = model.namespaces.iter().map(|(kind, wanted)| (*kind, wanted));
             for (kind, wanted) in inherited.chain(same) {
-                if namespace(thread, kind)? != *wanted {
+                if name_of(thread, kind)? != *wanted {
                     return Err(refused(*pid, &format!("it is in another {kind} namespace")));
                 }
             }
