@@ -1,8 +1,8 @@
 """Logs: what the kubelet shows of them, and that nothing is lost when it moves them away."""
 
-import gzip
 import subprocess
 
+from node.counting import await_count
 from node.manifests import FOREVER, host_path, mount, pod, shell
 from node.waiting import until
 from scenarios.scenario import Scenario
@@ -55,20 +55,9 @@ class Rotation(Scenario):
         folder = self.node.log_files("rotation", "main")
         until(lambda: len(list(folder.iterdir())) >= 3, lambda: f"rotated files, there are {sorted(path.name for path in folder.iterdir())}")
         expect(followed == list(range(LINES)), f"followed {len(followed)} lines, the first that is wrong: {first_gap(followed)}")
-        written = until(lambda: self._written(folder), "all lines in the files")
+        written = await_count(folder, LINES - 1)
         expect(written == list(range(LINES)), f"{len(written)} lines in the files, the first that is wrong: {first_gap(written)}")
         expect(any(path.suffix == ".gz" for path in folder.iterdir()), "an old file was compressed")
-
-    @staticmethod
-    def _written(folder):
-        """Numbers of all lines, oldest file first; nothing while the kubelet has a file in its hands."""
-        files = sorted(path for path in folder.iterdir() if path.name != "0.log") + [folder / "0.log"]
-        try:
-            texts = [gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes() for path in files if path.suffix != ".tmp"]
-        except (OSError, EOFError):
-            return []
-        numbers = [int(line.split()[3]) for text in texts for line in text.decode().splitlines()]
-        return numbers if len(numbers) >= LINES else []
 
 
 def first_gap(numbers):

@@ -72,9 +72,12 @@ class Restarts(Scenario):
         waiting = self.node.await_container("restarts", "main", lambda status: "waiting" in status.get("state", {}))["state"]["waiting"]
         expect(waiting["reason"] == "CrashLoopBackOff", waiting)
         # The attempt that the kubelet asked for is the runtime's too, and old ones are removed but for one.
-        def attempts():
-            return sorted(int(entry["metadata"]["attempt"]) for entry in self.node.containers("restarts"))
-        until(lambda: attempts()[-1] >= 3 and len(attempts()) <= 3, lambda: f"not the attempts {attempts()}")
+        attempts = []
+
+        def are_few():
+            attempts[:] = sorted(int(entry["metadata"]["attempt"]) for entry in self.node.containers("restarts"))
+            return attempts[-1] >= 3 and len(attempts) <= 3
+        until(are_few, lambda: f"not the attempts {attempts}")
 
 
 class RestartRules(Scenario):

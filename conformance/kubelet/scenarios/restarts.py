@@ -1,12 +1,12 @@
 """Daemon and kubelet die or are replaced: pods go on, and what happened meanwhile is known afterwards."""
 
-import gzip
 import os
 import pathlib
 import shutil
 import signal
 import time
 
+from node.counting import await_count, numbers
 from node.images import AGNHOST
 from node.manifests import FOREVER, host_path, mount, pod, program, resources, shell
 from node.node import moment
@@ -15,8 +15,6 @@ from scenarios.scenario import Scenario
 from stage.steps import expect
 
 STANDING = ("counting", "probed", "layered")
-# A line of a log: when, which stream, whole or part, the number.
-NUMBER = 3
 
 
 class Interruption(Scenario):
@@ -98,14 +96,7 @@ class Interruption(Scenario):
 
     def judge_count(self, reached):
         """The log goes on, and has no gap."""
-        folder = self.node.log_files("counting", "main")
-        seen = []
-
-        def is_whole():
-            # What is read while the kubelet moves a file has a gap, or something twice; the next reading has not.
-            seen[:] = numbers(folder)
-            return seen[-1:] > [reached + 20] and seen == list(range(seen[0], seen[0] + len(seen)))
-        until(is_whole, lambda: f"a count without gap: {len(seen)} numbers from {seen[:1]} to {seen[-1:]}")
+        await_count(self.node.log_files("counting", "main"), reached + 21)
 
 
 def standing(document):
@@ -117,19 +108,6 @@ def standing(document):
         for entry in status.get(kind, []):
             state = entry["state"].get("running") or entry["state"].get("terminated")
             found[entry["name"]] = (entry["containerID"], state["startedAt"], entry["restartCount"])
-    return found
-
-
-def numbers(folder):
-    """All numbers in a container's log files, oldest first; one that the kubelet has in its hands may be missing or there twice."""
-    found = []
-    for path in [*sorted(path for path in folder.iterdir() if path.name != "0.log" and path.suffix != ".tmp"), folder / "0.log"]:
-        try:
-            content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        except (FileNotFoundError, EOFError):
-            continue  # The kubelet has it in its hands.
-        lines = content.decode().split("\n")[:-1]
-        found += [int(line.split()[NUMBER]) for line in lines]
     return found
 
 
