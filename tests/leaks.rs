@@ -91,7 +91,7 @@ async fn talk(cri: &Cri, id: &str) -> Result<usize> {
         let mut cri = cri.clone();
         if number % 5 == 0 {
             let script = "dd if=/dev/zero bs=1M count=20 2>/dev/null; dd if=/dev/zero bs=1M count=20 >&2 2>/dev/null";
-            return (Code::Ok, cri.exec(id, &["sh", "-c", script], 30).await);
+            return (Code::Ok, cri.exec(id, &["sh", "-c", script], 120).await);
         }
         let script = "yes out & yes err >&2 & wait";
         (Code::DeadlineExceeded, cri.exec(id, &["sh", "-c", script], 2).await)

@@ -10,12 +10,14 @@ use cringle_proto_cri::v1::{
     StreamPodSandboxMetricsRequest, StreamPodSandboxStatsRequest, UInt64Value,
 };
 use cringle_tests::client::Cri;
+use cringle_tests::footprint::Footprint;
+use cringle_tests::page::{ask, get};
 use cringle_tests::request::{container, pod, with_memory};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tonic::Code;
 
@@ -395,12 +397,42 @@ fn prometheus_can_read_all_of_it() -> Result<()> {
         ] {
             ensure!(page.lines().any(|line| line == begin), "{begin}: {page}");
         }
+        the_daemon_measures_itself(stage, page)?;
         let usage = page.lines().find(|line| line.starts_with("container_memory_usage_bytes{"));
         let usage = usage.context("there is memory")?;
         let labels = [format!("name=\"{id}\""), "pod=\"pod\"".into(), "container=\"main\"".into()];
         ensure!(labels.iter().all(|label| usage.contains(label)), "{usage}");
         stage.cri.take_away(&pod_id).await
     })
+}
+
+/// What the page says of the daemon's own process is what the kernel says of it.
+fn the_daemon_measures_itself(stage: &mut Stage, page: &str) -> Result<()> {
+    let value = |name: &str| {
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{name}: {page}"))
+    };
+    let daemon = stage.daemon.id()?;
+    let known = Footprint::of(daemon)?;
+    let resident = value("process_resident_memory_bytes")? / 1024.0;
+    ensure!(resident >= known.memory as f64 / 2.0 && resident < 512.0 * 1024.0, "{resident} KiB");
+    ensure!(value("process_virtual_memory_bytes")? / 1024.0 >= resident, "{page}");
+    let heap = value("cringle_heap_in_use_bytes")?;
+    ensure!(heap > 65_536.0 && heap < 64.0 * 1_048_576.0, "{heap} bytes");
+    let threads = value("process_threads")?;
+    ensure!((threads - known.threads as f64).abs() < 16.0 && threads >= 3.0, "{threads}: {known}");
+    let open = value("process_open_fds")?;
+    ensure!((open - known.descriptors as f64).abs() < 8.0, "{open}: {known}");
+    let limits = std::fs::read_to_string(format!("/proc/{daemon}/limits"))?;
+    let limit = limits.lines().find(|line| line.starts_with("Max open files"));
+    let limit = limit.and_then(|line| line.split_whitespace().nth(3)).context("no such limit")?;
+    ensure!(value("process_max_fds")? == limit.parse::<f64>()?, "{limit}: {page}");
+    let cpu = value("process_cpu_seconds_total")?;
+    ensure!(cpu > 0.0 && cpu < 600.0, "{cpu} s");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_secs_f64();
+    let age = now - value("process_start_time_seconds")?;
+    ensure!((-2.0..600.0).contains(&age), "started {age} s ago");
+    Ok(())
 }
 
 #[test]
@@ -423,17 +455,4 @@ fn prometheus_can_read_it_at_an_address_and_only_there() -> Result<()> {
         ensure!(refused.is_err(), "another address is served");
         Ok(())
     })
-}
-
-/// What a server on a Unix socket answers.
-async fn get(socket: &Path, path: &str) -> Result<String> {
-    ask(UnixStream::connect(socket).await?, path).await
-}
-
-async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> Result<String> {
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }

@@ -27,14 +27,6 @@ impl Footprint {
             memory: memory(process)?,
         })
     }
-
-    /// Whether it has no more than before of anything that can be counted.
-    #[must_use]
-    pub fn fits(&self, before: &Self) -> bool {
-        self.descriptors <= before.descriptors
-            && self.threads <= before.threads
-            && self.zombies <= before.zombies
-    }
 }
 
 impl fmt::Display for Footprint {

@@ -2,6 +2,7 @@
 //! `CRINGLE_LEAK_ROUNDS` multiplies how many; with it the figures are printed.
 
 use crate::footprint::{self, Footprint};
+use crate::page;
 use crate::stage::Stage;
 use crate::wait::until;
 use anyhow::{Context, Result};
@@ -12,11 +13,16 @@ use std::path::{Path, PathBuf};
 /// How many clients there are at once.
 const TOGETHER: usize = 8;
 
-/// What memory of the daemon and of a shim may grow, in KiB: a few hundred bytes for each client.
+/// What the daemon's heap and a shim's memory may grow, in KiB: a few hundred bytes for each client.
 const SLACK: u64 = 1 << 10;
 
-/// What a daemon with a pod has at most, in KiB, when it has given back what a burst of clients has left behind.
-const LEAN: u64 = 6 << 10;
+/// What a daemon with a pod has in memory at most, in KiB, when it has given back what a burst of clients has left behind.
+/// Of how it lies in pages more or less stays each time, so what a client leaves is seen by the heap alone.
+const LEAN: u64 = 12 << 10;
+
+/// Threads for what blocks: as many more as had work at once. One that is idle for ten seconds ends, but whatever asks for the
+/// sum gives each of them work in turn.
+const THREADS: usize = 2 * TOGETHER;
 
 /// So many, or as many times more as are wanted.
 #[must_use]
@@ -39,6 +45,8 @@ pub struct Base {
     container: String,
     /// The daemon's process and what it holds.
     pub daemon: (u32, Footprint),
+    /// What the daemon has of its heap, in KiB.
+    heap: u64,
     /// The shim's.
     pub shim: (u32, Footprint),
     groups: usize,
@@ -51,6 +59,7 @@ impl Base {
         Ok(Self {
             container: container.to_owned(),
             daemon: (daemon, Footprint::of(daemon)?),
+            heap: heap(stage).await?,
             shim: (shim, Footprint::of(shim)?),
             groups: groups(process)?,
         })
@@ -75,23 +84,46 @@ impl Base {
             // Groups that could not be removed when their exec ended are removed with the next.
             stage.cri.output(&self.container, &["true"]).await?;
             let seen = now.insert(Self::take(stage, &self.container).await?);
-            Ok(fits(&seen.daemon.1, &self.daemon.1)
-                && fits(&seen.shim.1, &self.shim.1)
-                && seen.groups <= self.groups)
+            Ok(seen.fits(self))
         });
         let back = back.await;
         let now = now.context("it was looked at")?;
         let told = format!(
-            "daemon: {} -> {}\nshim: {} -> {}\ngroups of execs: {} -> {}",
-            self.daemon.1, now.daemon.1, self.shim.1, now.shim.1, self.groups, now.groups
+            "daemon: {} -> {}\nits heap: {} -> {} KiB\nshim: {} -> {}\ngroups of execs: {} -> {}",
+            self.daemon.1,
+            now.daemon.1,
+            self.heap,
+            now.heap,
+            self.shim.1,
+            now.shim.1,
+            self.groups,
+            now.groups
         );
         tell(&told)?;
         back.context(told)
     }
+
+    fn fits(&self, before: &Self) -> bool {
+        let (daemon, shim) = (&self.daemon.1, &self.shim.1);
+        let (daemon_before, shim_before) = (&before.daemon.1, &before.shim.1);
+        daemon.descriptors <= daemon_before.descriptors
+            && daemon.zombies <= daemon_before.zombies
+            && daemon.threads <= daemon_before.threads + THREADS
+            && daemon.memory < LEAN
+            && self.heap <= before.heap + SLACK
+            && shim.descriptors <= shim_before.descriptors
+            && shim.zombies <= shim_before.zombies
+            && shim.threads <= shim_before.threads
+            && shim.memory <= shim_before.memory + SLACK
+            && self.groups <= before.groups
+    }
 }
 
-fn fits(now: &Footprint, before: &Footprint) -> bool {
-    now.fits(before) && now.memory <= before.memory + SLACK
+/// What the daemon says that it has of its heap, in KiB.
+async fn heap(stage: &Stage) -> Result<u64> {
+    let bytes = page::value(&stage.daemon.metrics(), "cringle_heap_in_use_bytes").await?;
+    // Text of Prometheus is a float; of sizes below 2^53 every byte is exact.
+    Ok(format!("{bytes:.0}").parse::<u64>()? >> 10)
 }
 
 /// The groups of execs below the cgroup of a process, in all hierarchies.

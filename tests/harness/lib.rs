@@ -19,6 +19,7 @@ pub mod image;
 pub mod inventory;
 pub mod leak;
 pub mod limit;
+pub mod page;
 pub mod plugin;
 pub mod program;
 pub mod registry;

@@ -30,6 +30,8 @@ enum MainError {
     Config(#[from] ConfigError),
     #[error("failed to print")]
     Print(#[source] std::io::Error),
+    #[error("failed to limit what the heap keeps")]
+    Memory(#[source] cringle_kernel::error::SystemError),
     #[error("failed to keep inherited descriptors from programs")]
     Inherited(#[source] cringle_kernel::error::SystemError),
     #[error(transparent)]
@@ -79,6 +81,7 @@ fn check(check: &Check) -> Result<ExitCode, MainError> {
 fn serve(serve: Serve) -> Result<(), MainError> {
     // Before there is a second thread or a program: no shim shall hold open what whoever started us forgot to close.
     cringle_kernel::inherited::keep_from_programs().map_err(MainError::Inherited)?;
+    cringle_kernel::memory::be_frugal().map_err(MainError::Memory)?;
     let mut settings = settings(serve.config.as_deref())?;
     if let Some(level) = serve.log_level {
         settings.log.level = level;

@@ -8,6 +8,8 @@ use crate::error::{Result, SystemError};
 
 /// Blocks of which each is a mapping of its own.
 const LARGE: libc::c_int = 256 << 10;
+/// Heaps of a frugal process: two threads that do the work seldom wait for each other, and others come and go.
+const ARENAS: libc::c_int = 2;
 
 /// Gives back the heap's free pages (malloc_trim(3)) and, on the first thread, the pages that its stack has used below the
 /// caller's frame.
@@ -26,16 +28,35 @@ pub fn give_back() -> Result<()> {
     }
 }
 
-/// Has every block of 256 KiB and more go back to the kernel as soon as it is let go of (mallopt(3)). If it is not asked to,
-/// malloc takes the largest block that it has seen for a usual one, keeps up to twice as much, and a burst of large answers
-/// stays in memory.
+/// Sets malloc(3) up for a process whose memory shall depend on neither the largest block that it ever had nor the number of
+/// processors (mallopt(3)). Called once, before there is a second thread.
+///
+/// - Every block of 256 KiB and more goes back to the kernel as soon as it is let go of. If malloc is not asked to, it takes
+///   the largest block that it has seen for a usual one and keeps up to twice as much: a burst of large answers stays.
+/// - There are at most [`ARENAS`] heaps. Otherwise each thread gets its own until there are eight for each processor, and
+///   every one keeps its own free pages between what stays.
 ///
 /// # Errors
-/// The size is none that malloc takes.
-pub fn return_large_blocks() -> Result<()> {
+/// A value is none that malloc takes.
+pub fn be_frugal() -> Result<()> {
+    set(libc::M_MMAP_THRESHOLD, LARGE, "size of large blocks")?;
+    set(libc::M_ARENA_MAX, ARENAS, "number of heaps")
+}
+
+fn set(parameter: libc::c_int, value: libc::c_int, name: &'static str) -> Result<()> {
     // SAFETY: it takes no pointer, and glibc locks what it changes.
-    let taken = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE) };
-    if taken == 1 { Ok(()) } else { Err(SystemError::last("mallopt", "size of large blocks")) }
+    let taken = unsafe { libc::mallopt(parameter, value) };
+    if taken == 1 { Ok(()) } else { Err(SystemError::last("mallopt", name)) }
+}
+
+/// Bytes that the heaps have given out, large blocks of their own mapping among them (mallinfo2(3), glibc 2.33). What each
+/// thread keeps for its next small blocks counts as given out. All heaps are locked and gone through, in turn: no call for
+/// a hot path.
+#[must_use]
+pub fn heap_in_use() -> usize {
+    // SAFETY: it takes no pointer, and glibc locks its own arenas.
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks.saturating_add(info.hblkhd)
 }
 
 /// Gives back what the stack has below this call's frame; nothing, if it is another thread's.
@@ -120,6 +141,57 @@ mod tests {
         let (left, less) = (own(), 1024 * 3 / 4 * BLOCK);
         assert!(left + less < full, "{full} bytes became {left}");
         assert!(blocks.iter().flatten().all(|&byte| byte == 1));
+    }
+
+    #[test]
+    fn what_is_given_out_is_counted_and_what_is_free_is_not() {
+        // In a child, where no other test has any.
+        let born = child(&Birth::default(), || {
+            let as_it_should = [(1_usize, 8_usize << 20), (1024, 8 << 10)].map(|(count, block)| {
+                let before = heap_in_use();
+                let blocks: Vec<Vec<u8>> = (0..count).map(|_| black_box(vec![1; block])).collect();
+                let full = heap_in_use();
+                drop(blocks);
+                full >= before + count * block && heap_in_use() <= before + (64 << 10)
+            });
+            i32::from(as_it_should.contains(&false))
+        })
+        .unwrap();
+        assert_eq!(wait(&born.pidfd).unwrap(), Exit::Code(0));
+    }
+
+    #[test]
+    fn a_frugal_process_has_no_heap_for_each_thread() {
+        // In a child, as it cannot be taken back. A heap of its own is a mapping at a multiple of 64 MiB (malloc/arena.c).
+        let born = child(&Birth::default(), || {
+            if be_frugal().is_err() {
+                return 1;
+            }
+            let heaps = || {
+                let text = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+                let starts = text.lines().filter_map(range).map(|range| range.start);
+                starts.filter(|start| *start != 0 && start % (64 << 20) == 0).count()
+            };
+            let before = heaps();
+            let barrier = std::sync::Barrier::new(17);
+            let most = std::thread::scope(|scope| {
+                for _ in 0..16 {
+                    scope.spawn(|| {
+                        let kept = black_box(vec![1_u8; 4096]);
+                        barrier.wait();
+                        barrier.wait();
+                        drop(kept);
+                    });
+                }
+                barrier.wait();
+                let most = heaps();
+                barrier.wait();
+                most
+            });
+            i32::from(most > before + 1)
+        })
+        .unwrap();
+        assert_eq!(wait(&born.pidfd).unwrap(), Exit::Code(0));
     }
 
     #[inline(never)]

@@ -1,8 +1,10 @@
 //! What `/proc` says about processes, and a procfs to write to that nobody could have mounted something over.
 
 mod open_files;
+mod own;
 
 pub use open_files::{OpenFiles, open_files, soft_limits};
+pub use own::{Own, own};
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -100,11 +102,15 @@ fn exit_of(status: i32) -> Exit {
     }
 }
 
-/// The command may hold blanks and parentheses, so what follows its *last* parenthesis is parsed.
-fn parse_stat(text: &[u8]) -> Option<Stat> {
+/// The fields of `/proc/PID/stat` from number 3 on. The command, number 2, may hold blanks and parentheses, so what follows
+/// its *last* parenthesis is taken.
+fn after_command(text: &[u8]) -> Option<&str> {
     let end = text.iter().rposition(|&byte| byte == b')')?;
-    let rest = std::str::from_utf8(text.get(end + 1..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
+    std::str::from_utf8(text.get(end + 1..)?).ok()
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    let mut fields = after_command(text)?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
     let _group = fields.next()?;

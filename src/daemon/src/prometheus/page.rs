@@ -3,9 +3,11 @@
 
 use super::Source;
 use super::text::{Kind, Label, Text};
+use cringle_kernel::{memory, proc};
 use cringle_service::Service;
 use cringle_service::metrics::{self, BASE_LABELS, DESCRIPTORS, Metric, Metrics};
 use std::collections::{BTreeMap, HashMap};
+use std::time::UNIX_EPOCH;
 
 /// The page.
 pub(super) async fn page(source: &Source) -> String {
@@ -15,6 +17,7 @@ pub(super) async fn page(source: &Source) -> String {
     add_stages(&mut text, &source.service);
     add_pulls(&mut text, &source.service);
     add_census(&mut text, &source.service);
+    add_own(&mut text);
     let all = measured.iter().flat_map(|pod| std::iter::once(&pod.pod).chain(&pod.containers));
     add_metrics(&mut text, &all.collect::<Vec<_>>());
     text.finish()
@@ -67,6 +70,46 @@ fn add_census(text: &mut Text, service: &Service) {
     let name = "cringle_shims";
     text.begin(name, Kind::Gauge, "Shims of containers");
     text.value(name, &[], census.shims);
+}
+
+/// What the daemon itself uses, by the names that Prometheus' own clients have for it.
+fn add_own(text: &mut Text) {
+    match proc::own() {
+        Ok(own) => add_process(text, &own),
+        Err(error) => {
+            let error = cringle_service::error::chain(&error);
+            tracing::warn!(error, "the daemon's own process cannot be measured");
+        }
+    }
+    let name = "cringle_heap_in_use_bytes";
+    text.begin(
+        name,
+        Kind::Gauge,
+        "What the daemon has of its heap; the rest of its memory is free or no heap",
+    );
+    text.value(name, &[], memory::heap_in_use());
+}
+
+fn add_process(text: &mut Text, own: &proc::Own) {
+    let mut add = |name, kind, help, value: f64| {
+        text.begin(name, kind, help);
+        text.value(name, &[], value);
+    };
+    let cpu = own.cpu.as_secs_f64();
+    add("process_cpu_seconds_total", Kind::Counter, "Processor time of the daemon", cpu);
+    let started = own.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    add("process_start_time_seconds", Kind::Gauge, "When the daemon started", started);
+    for (name, help, value) in [
+        ("process_resident_memory_bytes", "Memory of the daemon", Some(own.resident)),
+        ("process_virtual_memory_bytes", "Address space of the daemon", Some(own.address_space)),
+        ("process_threads", "Threads of the daemon", Some(own.threads)),
+        ("process_open_fds", "Open descriptors of the daemon", Some(own.descriptors)),
+        ("process_max_fds", "Descriptors that the daemon may have", own.descriptor_limit),
+    ] {
+        if let Some(value) = value {
+            add(name, Kind::Gauge, help, value as f64);
+        }
+    }
 }
 
 fn add_metrics(text: &mut Text, all: &[&Metrics]) {

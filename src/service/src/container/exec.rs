@@ -18,11 +18,8 @@ const AT_ONCE: usize = 512;
 /// How many of them may keep much output: 128 MiB in all.
 const WITH_MUCH_OUTPUT: usize = 8;
 
-/// The bounds of this node. They are of use only if memory that was kept goes back when the answers have left.
+/// The bounds of this node. They are of use only where memory that was kept goes back when the answers have left.
 pub(crate) fn bounds() -> ExecBounds {
-    if let Err(error) = cringle_kernel::memory::return_large_blocks() {
-        tracing::warn!(error = crate::error::chain(&error), "large answers stay in memory");
-    }
     ExecBounds::new(OUTPUT_LIMIT, AT_ONCE, WITH_MUCH_OUTPUT)
 }
 
