@@ -19,6 +19,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::thread::JoinHandle;
+use std::time::SystemTime;
 use tonic::Code;
 
 /// More steps than any scenario has.
@@ -210,8 +211,9 @@ async fn crash_everywhere(
 
 /// Starts the daemon after a crash, and sees that all ends as if there had been none.
 async fn end_well(stage: &mut Stage, scenario: &Scenario, before: &Inventory) -> Result<()> {
+    let crashed = SystemTime::now();
     stage.start_again().await?;
-    require_truth(&mut stage.cri).await?;
+    require_truth(&mut stage.cri, crashed).await?;
     finish(&mut stage.cri, scenario).await?;
     before.again(&stage.daemon.scope()).await
 }
@@ -264,10 +266,10 @@ async fn crash_recovery(stage: &mut Stage) -> Result<u32> {
 }
 
 /// What runs is listed as running, and nothing else runs. A container that is ending may do so between two looks.
-async fn require_truth(cri: &mut Cri) -> Result<()> {
+async fn require_truth(cri: &mut Cri, crashed: SystemTime) -> Result<()> {
     let mut untrue = None;
     let settled = until("what is listed is so", async || {
-        untrue = check_truth(cri).await.err();
+        untrue = check_truth(cri, crashed).await.err();
         Ok(untrue.is_none())
     });
     match settled.await {
@@ -276,12 +278,16 @@ async fn require_truth(cri: &mut Cri) -> Result<()> {
     }
 }
 
-async fn check_truth(cri: &mut Cri) -> Result<()> {
+async fn check_truth(cri: &mut Cri, crashed: SystemTime) -> Result<()> {
+    let crashed = i64::try_from(crashed.duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?;
     for container in cri.containers(None).await? {
         let processes = processes_in(&container.id)?;
         if container.state() == ContainerState::ContainerRunning {
             let process = u32::try_from(cri.process(&container.id).await?)?;
             ensure!(processes.contains(&process), "running without its process: {container:?}");
+            let status = cri.container(&container.id).await?;
+            let times = [0, status.created_at, status.started_at, crashed];
+            ensure!(times.is_sorted(), "{times:?}: {status:?}");
         } else {
             ensure!(processes.is_empty(), "{processes:?} run: {container:?}");
         }

@@ -39,6 +39,8 @@ fn cut_while_stalled(place: &str) -> Result<()> {
             let mut doomed = pull_until(stage, &call, cut, place).await?;
             doomed.cut().await.with_context(|| format!("{cut:?}"))?;
             stage.registry.heal();
+            // Until the daemon knows that the client is gone, who asks anew joins what hangs, as it should.
+            until("the pull was given up", async || Ok(stage.registry.stalled() == 0)).await?;
             ensure!(stage.cri.all_images().await?.is_empty(), "{cut:?}: half an image");
             let root = stage.daemon.root();
             until("nothing is left of the pull", async || Ok(files(&root).is_empty())).await?;

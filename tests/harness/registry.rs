@@ -60,6 +60,8 @@ struct Content {
     /// By a piece of the path.
     faults: Vec<(String, Fault)>,
     requests: Vec<String>,
+    /// One for each answer that is held back, and this one.
+    stalled: Arc<()>,
 }
 
 impl Registry {
@@ -133,6 +135,12 @@ impl Registry {
         self.lock().requests.clone()
     }
 
+    /// How many answers are held back for clients that are still there.
+    #[must_use]
+    pub fn stalled(&self) -> usize {
+        Arc::strong_count(&self.lock().stalled) - 1
+    }
+
     fn keep(&self, media_type: &str, content: Bytes) -> Value {
         let name = digest(&content);
         let descriptor = json!({"mediaType": media_type, "digest": name, "size": content.len()});
@@ -169,7 +177,10 @@ struct Unfinished {
 
 enum End {
     Cut,
-    Never,
+    Never {
+        /// Counts it while its client is there.
+        _mark: Arc<()>,
+    },
 }
 
 impl hyper::body::Body for Unfinished {
@@ -183,7 +194,7 @@ impl hyper::body::Body for Unfinished {
         match (self.first.take(), &self.end) {
             (Some(first), _) => Poll::Ready(Some(Ok(Frame::data(first)))),
             (None, End::Cut) => Poll::Ready(Some(Err(io::ErrorKind::ConnectionReset.into()))),
-            (None, End::Never) => Poll::Pending,
+            (None, End::Never { .. }) => Poll::Pending,
         }
     }
 }
@@ -267,7 +278,10 @@ fn answer(
             Unfinished { first: Some(document.slice(..document.len() / 2)), end: End::Cut }.boxed()
         }
         Some(Fault::Slow) => Slow::new(document).boxed(),
-        Some(Fault::Stalled) => Unfinished { first: None, end: End::Never }.boxed(),
+        Some(Fault::Stalled) => {
+            let end = End::Never { _mark: Arc::clone(&content.stalled) };
+            Unfinished { first: None, end }.boxed()
+        }
     })
 }
 

@@ -12,7 +12,6 @@ use crate::shutdown::Shutdown;
 use crate::watchdog;
 use cringle_domain::planner::PlanSettings;
 use cringle_domain::security::Seccomp;
-use cringle_domain::time::Timestamp;
 use cringle_image::{ImageSettings, Images};
 use cringle_network::{BuiltinPlugins, Network, NetworkSettings};
 use cringle_service::checkpoint::{self, CheckpointSettings};
@@ -296,10 +295,7 @@ fn shown(settings: &Settings) -> String {
 
 /// The only reader of the wall clock.
 fn clock() -> Clock {
-    Clock::new(|| {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Timestamp::from_nanoseconds(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
-    })
+    Clock::new(|| SystemTime::now().into())
 }
 
 /// Tells the service manager, if there is one.

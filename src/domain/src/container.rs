@@ -173,6 +173,8 @@ impl ContainerRecord {
             }
             (P::Created, E::Exited(exit)) => Ok(Some(P::Exited { started: None, exit })),
             (P::Running { started, .. }, E::Exited(exit)) => {
+                // A clock may be set back; clients subtract.
+                let exit = Exit { at: exit.at.max(*started), ..exit };
                 Ok(Some(P::Exited { started: Some(*started), exit }))
             }
             (P::Exited { .. }, E::Exited(_)) | (P::Removing, E::RemoveOrdered) => Ok(None),

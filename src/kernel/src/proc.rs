@@ -4,7 +4,7 @@ mod open_files;
 mod own;
 
 pub use open_files::{OpenFiles, open_files, soft_limits};
-pub use own::{Own, own};
+pub use own::{Own, own, wall_clock};
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

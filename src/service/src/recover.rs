@@ -12,7 +12,8 @@ use cringle_domain::container::{ContainerEvent, ContainerPhase, ContainerRecord}
 use cringle_domain::pod::{Downfall, PodEvent, PodPhase, PodRecord};
 use cringle_domain::process::{Exit, Outcome};
 use cringle_domain::snapshot::SnapshotKey;
-use cringle_kernel::pin;
+use cringle_domain::time::Timestamp;
+use cringle_kernel::{pin, proc};
 use cringle_store::format::{self, FormatError};
 use cringle_store::holds::Holds;
 use cringle_store::quarantine;
@@ -137,7 +138,8 @@ impl Service {
         if let Ok(supervisor) = Supervisor::connect(&bundle, SHIM_PATIENCE).await
             && let Ok(ShimState::Running(process)) = supervisor.state().await
         {
-            let started = ContainerEvent::Started(process, self.clock.now());
+            let at = Timestamp::from(proc::wall_clock(process.start_time)).max(record.created);
+            let started = ContainerEvent::Started(process, at);
             container.tracked.advance(started).await?;
             container.supervise(Some(supervisor.clone()));
             self.follow(container, supervisor);

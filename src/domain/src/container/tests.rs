@@ -80,6 +80,15 @@ fn events() -> Vec<ContainerEvent> {
 }
 
 #[test]
+fn no_container_ends_before_it_started_whatever_the_clock_says() {
+    let started = at(50);
+    let running = container(ContainerPhase::Running { process: PROCESS, started });
+    let ended = running.apply(ContainerEvent::Exited(exit(4))).unwrap().unwrap();
+    let expected = Exit { at: started, ..exit(4) };
+    assert_eq!(ended.phase, ContainerPhase::Exited { started: Some(started), exit: expected });
+}
+
+#[test]
 fn the_table_is_as_written() {
     // Rows: phases, columns: events; the phase that follows, `=` for nothing to do, `!` for refused.
     let table = [

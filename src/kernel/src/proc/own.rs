@@ -1,7 +1,8 @@
-//! What the calling process itself has used and holds, as an operator wants to see it of a daemon.
+//! When processes started, and what the calling one has used and holds, as an operator wants to see it of a daemon.
 
 use super::{after_command, open_files, soft_limits};
 use crate::error::{Result, SystemError};
+use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::time::{Duration, SystemTime};
 
@@ -31,18 +32,27 @@ pub struct Own {
 pub fn own() -> Result<Own> {
     let own = std::process::id();
     let fields = parse(&read("/proc/self/stat")?).ok_or_else(|| odd("/proc/self/stat"))?;
-    let booted = booted(&read("/proc/stat")?).ok_or_else(|| odd("/proc/stat"))?;
     let limits = soft_limits(own.cast_signed())?;
     let limit = limits.iter().find(|(name, _)| name == "max_open_files");
     Ok(Own {
         cpu: ticks(fields.cpu),
-        started: SystemTime::UNIX_EPOCH + booted + ticks(fields.started),
+        started: wall_clock(fields.started),
         address_space: fields.address_space,
         resident: fields.pages.saturating_mul(rustix::param::page_size() as u64),
         threads: fields.threads,
         descriptors: open_files(own, u64::MAX)?.descriptors,
         descriptor_limit: limit.map(|(_, limit)| *limit),
     })
+}
+
+/// The wall-clock time of a process' start ([`super::Stat`]), which is in ticks since boot: what the clock would have said
+/// if it had never been set since, rounded down to a tick (a hundredth of a second).
+#[must_use]
+pub fn wall_clock(start_time: u64) -> SystemTime {
+    let up = clock_gettime(ClockId::Boottime);
+    let up = Duration::try_from(up).unwrap_or_default();
+    let now = SystemTime::now();
+    now.checked_sub(up).map_or(now, |booted| booted + ticks(start_time))
 }
 
 /// What is used of `/proc/self/stat`: times in ticks, the address space in bytes.
@@ -65,12 +75,6 @@ fn parse(text: &str) -> Option<Fields> {
     let started = fields.nth(22 - 21)?.parse().ok()?;
     let mut next = || fields.next()?.parse::<u64>().ok();
     Some(Fields { cpu: user + kernel, threads, started, address_space: next()?, pages: next()? })
-}
-
-/// When the kernel was booted, after the epoch.
-fn booted(text: &str) -> Option<Duration> {
-    let seconds = text.lines().find_map(|line| line.strip_prefix("btime "))?;
-    Some(Duration::from_secs(seconds.trim().parse().ok()?))
 }
 
 fn ticks(number: u64) -> Duration {
@@ -100,8 +104,19 @@ mod tests {
             Fields { cpu: 1415, threads: 20, started: 2200, address_space: 23_000, pages: 24 };
         assert_eq!(parse(&format!("12 (a) b (c) {rest}")), Some(known));
         assert_eq!(parse("12 (short) S 3 4"), None);
-        assert_eq!(booted("cpu 1 2\nbtime 170\nprocesses 3\n"), Some(Duration::from_secs(170)));
-        assert_eq!(booted("cpu 1 2\n"), None);
+    }
+
+    #[test]
+    fn the_start_of_a_process_is_told_by_the_wall_clock() {
+        let before = SystemTime::now();
+        let born = crate::clone::child(&crate::clone::Birth::default(), || 0).unwrap();
+        let after = SystemTime::now();
+        let stat = super::super::stat(born.pid).unwrap();
+        crate::process::wait(&born.pidfd).unwrap();
+        let started = wall_clock(stat.start_time);
+        // A tick is lost by rounding, and a little by looking at two clocks.
+        let tick = Duration::from_millis(20);
+        assert!(started + tick >= before && started <= after + tick, "{before:?} {started:?}");
     }
 
     #[test]

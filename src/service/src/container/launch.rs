@@ -12,6 +12,15 @@ use cringle_domain::namespaces::IdMapping;
 use cringle_domain::pod::PodPhase;
 use cringle_domain::process::ProcessIdentity;
 use cringle_domain::spec::Terminal;
+use cringle_domain::time::Timestamp;
+
+/// A container's first process, under its shim.
+pub(super) struct Launched {
+    pub(super) supervisor: Supervisor,
+    pub(super) process: ProcessIdentity,
+    /// When its start was ordered: before anything that it does, its end among that.
+    pub(super) at: Timestamp,
+}
 
 impl Service {
     /// Gives up when the pod is stopped: what the shim waits for, like a volume whose server is gone, may never come, and
@@ -20,7 +29,7 @@ impl Service {
         &self,
         container: &Container,
         pod: &Pod,
-    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
+    ) -> Result<Launched, SupervisorError> {
         let mut published = pod.tracked.watch();
         let fallen = published.wait_for(|pod| !matches!(pod.phase, PodPhase::Ready { .. }));
         tokio::select! {
@@ -29,10 +38,7 @@ impl Service {
         }
     }
 
-    async fn launch(
-        &self,
-        container: &Container,
-    ) -> Result<(Supervisor, ProcessIdentity), SupervisorError> {
+    async fn launch(&self, container: &Container) -> Result<Launched, SupervisorError> {
         let mut launch = self.launch_of(container);
         launch.restore = self.prepare_restore(container).await.map_err(SupervisorError::Restore)?;
         let watch = self.stages.watch(Stage::ContainerShim);
@@ -40,8 +46,9 @@ impl Service {
         drop(watch);
         let _watch = self.stages.watch(Stage::ContainerProcess);
         supervisor.create(&launch).await?;
+        let at = self.clock.now();
         let process = supervisor.start().await?;
-        Ok((supervisor, process))
+        Ok(Launched { supervisor, process, at })
     }
 
     fn launch_of(&self, container: &Container) -> Launch {

@@ -1,6 +1,7 @@
 //! StartContainer: from data to a process under its shim.
 
 use super::Container;
+use super::launch::Launched;
 use crate::supervisor::Supervisor;
 use crate::{Service, ServiceError};
 use cringle_domain::container::{
@@ -44,8 +45,8 @@ impl Service {
             return Err(error);
         }
         match self.launch_while_ready(container, &pod).await {
-            Ok((supervisor, process)) => {
-                let started = ContainerEvent::Started(process, self.clock.now());
+            Ok(Launched { supervisor, process, at }) => {
+                let started = ContainerEvent::Started(process, at);
                 container.supervise(Some(supervisor.clone()));
                 if let Err(error) = container.tracked.advance(started).await {
                     // A process that no record knows must not stay.
