@@ -16,7 +16,7 @@ SHIM_FLAGS := -C target-feature=+crt-static -C relocation-model=static
 # Its parts share two cores, cargo's lock and the host.
 .NOTPARALLEL:
 
-.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet bench lint install-deps install-criu
+.PHONY: build install demo test kubelet-begun test-unit test-fuzz test-e2e test-conformance test-kubelet test-guest bench lint install-deps install-criu
 
 # FEATURES=otlp builds the daemon with traces. The daemon unwinds when it panics, shim and plugins abort: cargo has one strategy for each build, so there are two.
 build:
@@ -61,6 +61,12 @@ test-conformance:
 # A real kubelet with static pods.
 test-kubelet: install-deps
 	conformance/kubelet/run --programs $(DIST)
+
+# What this host's kernel lacks: cgroup v2 with all its controllers, in an emulated machine. Not part of `test`: QEMU and a kernel
+# are downloaded for it.
+test-guest: install-deps
+	cargo build --locked --workspace --features cringle-daemon/failpoints,cringle-daemon/otlp
+	conformance/guest
 
 # Foreign bytes, broken in many ways: frames, requests to upgrade, WebSocket messages; half a minute for each.
 test-fuzz:

@@ -116,7 +116,8 @@ fn work_and_memory_are_measured_as_they_are() -> Result<()> {
         ensure!(value(&memory.usage_bytes)? >= working_set, "{memory:?}");
         let available = value(&memory.available_bytes)?;
         ensure!(available == 64 * MEBIBYTE - working_set, "{memory:?}");
-        ensure!(value(&memory.page_faults)? >= 32 * MEBIBYTE / 4096, "{memory:?}");
+        // One for each page, and where a huge one fits the kernel may take that: at least one for 2 MiB.
+        ensure!(value(&memory.page_faults)? >= 16, "{memory:?}");
         let swap = stats.swap.context("swap")?;
         ensure!(value(&swap.swap_usage_bytes)? == 0, "{swap:?}");
         if Path::new("/proc/pressure/cpu").exists() {
