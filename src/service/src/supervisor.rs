@@ -12,6 +12,7 @@ mod hooks;
 mod launch;
 mod pin;
 mod program;
+mod pulse;
 mod room;
 mod session;
 mod watch;
@@ -29,6 +30,7 @@ pub use session::{End, Link, Opened};
 
 use crate::streams::Streams;
 use crate::supervisor::control::Control;
+use crate::supervisor::pulse::Pulse;
 use crate::supervisor::watch::Watched;
 use cringle_domain::process::{Exit, ProcessIdentity, Signal};
 use cringle_kernel::{poll, proc};
@@ -56,6 +58,7 @@ struct Shim {
     task: TaskClient,
     process: Arc<OwnedFd>,
     init: Mutex<Option<ProcessIdentity>>,
+    pulse: Pulse,
     exit: tokio::sync::watch::Receiver<Watched>,
     watcher: tokio::task::JoinHandle<()>,
 }
@@ -128,8 +131,8 @@ impl Supervisor {
             news,
         };
         let watcher = tokio::spawn(watcher.run());
-        let (bundle, init) = (bundle.to_owned(), Mutex::new(None));
-        Ok(Self(Arc::new(Shim { bundle, task, process, init, exit, watcher })))
+        let (bundle, init, pulse) = (bundle.to_owned(), Mutex::new(None), Pulse::default());
+        Ok(Self(Arc::new(Shim { bundle, task, process, init, pulse, exit, watcher })))
     }
 
     /// Makes the container; its first process waits to be started.
@@ -256,7 +259,7 @@ impl Supervisor {
         timeout: Option<Duration>,
         bounds: &ExecBounds,
     ) -> Result<ExecOutput, ExecError> {
-        exec::exec_sync(&self.0.bundle, process, timeout, bounds).await
+        exec::exec_sync(&self.0, process, timeout, bounds).await
     }
 
     /// Executes `process` in the container on streams that the caller reads and writes. It is killed with all its offspring
@@ -269,7 +272,7 @@ impl Supervisor {
         process: &Process,
         streams: Streams,
     ) -> Result<Opened, ExecError> {
-        session::open_exec(&self.0.bundle, process, streams).await
+        session::open_exec(&self.0, process, streams).await
     }
 
     /// Attaches to the container's first process.
@@ -281,7 +284,7 @@ impl Supervisor {
         streams: Streams,
         input: WantedInput,
     ) -> Result<Opened, SupervisorError> {
-        session::attach(&self.0.bundle, streams, input).await
+        session::attach(&self.0, streams, input).await
     }
 
     /// Tells the shim that the exit is recorded, so that it may forget its record of it.
@@ -323,10 +326,8 @@ impl Supervisor {
     }
 
     async fn order(&self, name: &'static str, order: Order) -> Result<Answer, SupervisorError> {
-        let ask = async { Control::connect(&self.0.bundle)?.ask(order).await };
-        tokio::time::timeout(PATIENCE, ask)
-            .await
-            .map_err(|_elapsed| SupervisorError::Silent { order: name })?
+        let answer = async { Control::connect(&self.0.bundle)?.ask(order).await };
+        self.0.pulse.wait_for(name, answer).await
     }
 
     fn init(&self) -> std::sync::MutexGuard<'_, Option<ProcessIdentity>> {

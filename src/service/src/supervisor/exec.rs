@@ -5,11 +5,10 @@
 
 use super::control::{Control, raw};
 use super::room::{FREE, Place, Room};
-use super::{ExecBounds, ExecError, PATIENCE, SupervisorError};
+use super::{ExecBounds, ExecError, PATIENCE, Shim, SupervisorError};
 use cringle_proto_shim::control::{Answer, ExecEnding, Order, Report, Stream};
 use oci_spec::runtime::Process;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
@@ -32,24 +31,24 @@ pub struct ExecOutput {
 
 /// Waits until it may run, executes, reads, waits.
 pub(super) async fn exec_sync(
-    bundle: &Path,
+    shim: &Shim,
     process: &Process,
     timeout: Option<Duration>,
     bounds: &ExecBounds,
 ) -> Result<ExecOutput, ExecError> {
     let Some(timeout) = timeout else {
         let _running = bounds.admission().await;
-        return execute(bundle, process, None, bounds).await;
+        return execute(shim, process, None, bounds).await;
     };
     let asked = Instant::now();
     let _running = tokio::time::timeout(timeout, bounds.admission())
         .await
         .map_err(|_elapsed| ExecError::TimedOut)?;
-    execute(bundle, process, Some(timeout.saturating_sub(asked.elapsed())), bounds).await
+    execute(shim, process, Some(timeout.saturating_sub(asked.elapsed())), bounds).await
 }
 
 async fn execute(
-    bundle: &Path,
+    shim: &Shim,
     process: &Process,
     timeout: Option<Duration>,
     bounds: &ExecBounds,
@@ -57,9 +56,9 @@ async fn execute(
     let room = bounds.room();
     let mut stdout = Output::new(bounds.cap())?;
     let mut stderr = Output::new(bounds.cap())?;
-    let mut control = Control::connect(bundle)?;
+    let mut control = Control::connect(&shim.bundle)?;
     let ending = {
-        let run = run(&mut control, process, timeout, [stdout.writer(), stderr.writer()]);
+        let run = run((shim, &mut control), process, timeout, [stdout.writer(), stderr.writer()]);
         let read = async { tokio::try_join!(stdout.reader.read(&room), stderr.reader.read(&room)) };
         tokio::pin!(run, read);
         // The process' end decides; a process may well close its output long before.
@@ -94,7 +93,7 @@ async fn execute(
 }
 
 async fn run(
-    control: &mut Control,
+    (shim, control): (&Shim, &mut Control),
     process: &Process,
     timeout: Option<Duration>,
     writers: [Option<OwnedFd>; 2],
@@ -107,8 +106,8 @@ async fn run(
         streams: vec![Stream::Output, Stream::Error],
     };
     let passed: Vec<_> = writers.iter().flatten().map(AsFd::as_fd).collect();
-    let started = tokio::time::timeout(PATIENCE, control.ask_with(order, &passed)).await;
-    match started.map_err(|_elapsed| SupervisorError::Silent { order: "exec" })??.0 {
+    let started = shim.pulse.wait_for("exec", control.ask_with(order, &passed)).await;
+    match started?.0 {
         Answer::Started { .. } => {}
         Answer::Hello { .. } | Answer::Done | Answer::State(_) | Answer::Attached { .. } => {
             return Err(SupervisorError::Nonsense { order: "exec" });

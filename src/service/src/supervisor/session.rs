@@ -3,7 +3,7 @@
 
 use super::control::{Control, raw};
 use super::exec::exec_id;
-use super::{ExecError, PATIENCE, SupervisorError};
+use super::{ExecError, Shim, SupervisorError};
 use crate::streams::{Streams, Wanted};
 use cringle_proto_shim::control::{
     Answer, Detachment, ExecEnding, Order, Presence, Report, Stream, WantedInput,
@@ -11,7 +11,6 @@ use cringle_proto_shim::control::{
 use oci_spec::runtime::Process;
 use rustix::pipe::PipeFlags;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 /// What a pipe holds that an attachment is read from: room for a client that is slow for a moment.
 const ATTACHED_PIPE: usize = 1 << 20;
@@ -75,7 +74,7 @@ impl Link {
 
 /// Executes a process on streams; `process` says whether it has a terminal.
 pub(super) async fn open_exec(
-    bundle: &Path,
+    shim: &Shim,
     process: &Process,
     streams: Streams,
 ) -> Result<Opened, ExecError> {
@@ -93,8 +92,8 @@ pub(super) async fn open_exec(
         timeout_milliseconds: None,
         streams: passed.names.clone(),
     };
-    let mut control = Control::connect(bundle)?;
-    let (answer, descriptors) = passed.ask(&mut control, order, "exec").await?;
+    let mut control = Control::connect(&shim.bundle)?;
+    let (answer, descriptors) = passed.ask((shim, &mut control), order, "exec").await?;
     if let Some(master) = terminal_of(&answer, descriptors, terminal)? {
         ours.take_terminal(master, streams.input)?;
         ours.output = ours.terminal.as_ref().map(copy).transpose()?;
@@ -125,7 +124,7 @@ fn terminal_of(
 
 /// Attaches to the container's first process.
 pub(super) async fn attach(
-    bundle: &Path,
+    shim: &Shim,
     streams: Streams,
     input: WantedInput,
 ) -> Result<Opened, SupervisorError> {
@@ -137,8 +136,8 @@ pub(super) async fn attach(
         let _unprivileged = rustix::pipe::fcntl_setpipe_size(pipe, ATTACHED_PIPE);
     }
     let order = Order::Attach { streams: passed.names.clone(), input };
-    let mut control = Control::connect(bundle)?;
-    let (answer, descriptors) = passed.ask(&mut control, order, "attach").await?;
+    let mut control = Control::connect(&shim.bundle)?;
+    let (answer, descriptors) = passed.ask((shim, &mut control), order, "attach").await?;
     let mut descriptors = descriptors.into_iter();
     let mut next = |presence| match presence {
         Presence::Absent => Ok(None),
@@ -211,14 +210,12 @@ impl Passed {
     /// Gives the order with the descriptors, and lets go of them.
     async fn ask(
         self,
-        control: &mut Control,
+        (shim, control): (&Shim, &mut Control),
         order: Order,
         name: &'static str,
     ) -> Result<(Answer, Vec<OwnedFd>), SupervisorError> {
         let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
-        tokio::time::timeout(PATIENCE, control.ask_with(order, &descriptors))
-            .await
-            .map_err(|_elapsed| SupervisorError::Silent { order: name })?
+        shim.pulse.wait_for(name, control.ask_with(order, &descriptors)).await
     }
 }
 
