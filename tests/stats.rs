@@ -11,7 +11,7 @@ use cringle_proto_cri::v1::{
 };
 use cringle_tests::client::Cri;
 use cringle_tests::footprint::Footprint;
-use cringle_tests::page::{ask, get};
+use cringle_tests::page::{ask, get, value_on};
 use cringle_tests::request::{container, pod, with_memory};
 use cringle_tests::stage::{BUSYBOX, Stage, on_stage};
 use cringle_tests::wait::until;
@@ -409,10 +409,7 @@ fn prometheus_can_read_all_of_it() -> Result<()> {
 
 /// What the page says of the daemon's own process is what the kernel says of it.
 fn the_daemon_measures_itself(stage: &mut Stage, page: &str) -> Result<()> {
-    let value = |name: &str| {
-        let line = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.and_then(|text| text.parse::<f64>().ok()).with_context(|| format!("{name}: {page}"))
-    };
+    let value = |name| value_on(page, name);
     let daemon = stage.daemon.id()?;
     let known = Footprint::of(daemon)?;
     let resident = value("process_resident_memory_bytes")? / 1024.0;

@@ -21,7 +21,11 @@ pub async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, path: &str) ->
 
 /// The value of a metric without labels.
 pub async fn value(socket: &Path, name: &str) -> Result<f64> {
-    let answer = get(socket, "/metrics").await?;
-    let mut values = answer.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    Ok(values.next().with_context(|| format!("no {name}: {answer}"))?.parse()?)
+    value_on(&get(socket, "/metrics").await?, name)
+}
+
+/// The same, on a page that was read.
+pub fn value_on(page: &str, name: &str) -> Result<f64> {
+    let mut values = page.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(values.next().with_context(|| format!("no {name}: {page}"))?.parse()?)
 }

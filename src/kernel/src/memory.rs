@@ -83,7 +83,7 @@ unsafe fn give_back_stack(stack: &Range<usize>) -> Result<()> {
 }
 
 /// Bytes of a page; the largest that any kernel has, if this one does not say.
-fn page_size() -> usize {
+pub(crate) fn page_size() -> usize {
     // SAFETY: it takes no pointer.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).ok().filter(|size| *size > 0).unwrap_or(64 << 10)

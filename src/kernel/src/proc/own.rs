@@ -2,6 +2,7 @@
 
 use super::{after_command, open_files, soft_limits};
 use crate::error::{Result, SystemError};
+use crate::memory::page_size;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -38,7 +39,7 @@ pub fn own() -> Result<Own> {
         cpu: ticks(fields.cpu),
         started: wall_clock(fields.started),
         address_space: fields.address_space,
-        resident: fields.pages.saturating_mul(rustix::param::page_size() as u64),
+        resident: fields.pages.saturating_mul(page_size() as u64),
         threads: fields.threads,
         descriptors: open_files(own, u64::MAX)?.descriptors,
         descriptor_limit: limit.map(|(_, limit)| *limit),
