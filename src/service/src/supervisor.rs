@@ -326,8 +326,9 @@ impl Supervisor {
     }
 
     async fn order(&self, name: &'static str, order: Order) -> Result<Answer, SupervisorError> {
-        let answer = async { Control::connect(&self.0.bundle)?.ask(order).await };
-        self.0.pulse.wait_for(name, answer).await
+        // Outside the wait: a connection that is refused is no sign of life.
+        let mut control = Control::connect(&self.0.bundle)?;
+        self.0.pulse.wait_for(name, control.ask(order)).await
     }
 
     fn init(&self) -> std::sync::MutexGuard<'_, Option<ProcessIdentity>> {
